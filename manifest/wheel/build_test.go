@@ -209,7 +209,11 @@ func recordOf(members []zipMember) string {
 	seen := map[string]bool{}
 	for _, m := range members {
 		if !strings.HasSuffix(m.name, "/") && !seen[m.name] {
-			fmt.Fprintf(&b, "\"%s\",sha256=%s,%d\n", strings.ReplaceAll(m.name, `"`, `""`), digest.Of([]byte(m.data)).Record(), len(m.data))
+			name := m.name
+			if strings.ContainsAny(name, `",`) {
+				name = `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+			}
+			fmt.Fprintf(&b, "%s,sha256=%s,%d\n", name, digest.Of([]byte(m.data)).Record(), len(m.data))
 		}
 		seen[m.name] = true
 	}

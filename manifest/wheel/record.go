@@ -75,15 +75,16 @@ func parseRecord(b []byte) (rows []recordRow, bad []error) {
 	if !utf8.Valid(b) {
 		return nil, []error{fmt.Errorf("RECORD is not UTF-8")}
 	}
-	rows = make([]recordRow, 0, bytes.Count(b, []byte("\n"))+1)
-	for n := 1; len(b) > 0; n++ {
-		line, rest, _ := bytes.Cut(b, []byte("\n"))
-		b = rest
-		line = bytes.TrimSuffix(line, []byte("\r"))
-		if len(line) == 0 {
+	text := string(b)
+	rows = make([]recordRow, 0, strings.Count(text, "\n")+1)
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+		if line == "" {
 			continue
 		}
-		row, err := parseRow(string(line))
+		row, err := parseRow(line)
 		if err != nil {
 			bad = append(bad, fmt.Errorf("RECORD line %d: %w", n, err))
 			continue

@@ -242,9 +242,9 @@ func (a *archive) readDirectory(end endRecord) error {
 	left := end.size
 	// An entry takes lenCentral bytes at least: a false count allocates nothing.
 	a.members = make([]member, 0, min(int64(end.entries), end.size/lenCentral))
+	var head [lenCentral]byte
 	var rest []byte
 	for left > 0 {
-		var head [lenCentral]byte
 		if left < lenCentral {
 			return invalidf("central directory has %d bytes after member %d, want another entry or none", left, len(a.members))
 		}
@@ -514,7 +514,7 @@ func readLocal(w *window, m *member, stop int64) (int64, error) {
 		return 0, fmt.Errorf("local header: %w", err)
 	}
 	deferred := flags&flagDescriptor != 0 // then these may be left zero
-	for _, v := range []struct {
+	for _, v := range [...]struct {
 		what           string
 		local, central uint64
 	}{
