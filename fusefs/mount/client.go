@@ -1,0 +1,258 @@
+package mount
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// answerTimeout bounds the wait for a reply where the caller's context doesn't.
+// A server answers at once unless it is still mounting, which takes
+// milliseconds; a fusermount3 that hangs on a dead disk takes for ever.
+const answerTimeout = 30 * time.Second
+
+// A Client talks to the server of one mount.
+type Client struct {
+	dir  string
+	conn *net.UnixConn
+}
+
+// Dial connects to the server of the mount at dir. Without one the error is
+// [ErrNotMounted].
+func Dial(ctx context.Context, dir string) (*Client, error) {
+	state, err := StateDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return dial(ctx, dir, state)
+}
+
+func dial(ctx context.Context, dir, state string) (*Client, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	conn, err := connect(state)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("%q: %w", dir, ErrNotMounted)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reaching the server of %q: %w", dir, err)
+	}
+	return &Client{dir: dir, conn: conn}, nil
+}
+
+// Close ends the connection, and with it a lease that was taken on it and not
+// passed on.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// ask sends a request and returns the reply. A server that goes meanwhile is
+// [ErrNotMounted].
+func (c *Client) ask(ctx context.Context, q request) (reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	var r reply
+	err := send(c.conn, q)
+	if err == nil {
+		err = receive(c.conn, &r)
+	}
+	switch {
+	case err == nil:
+		return r, nil
+	case ctx.Err() != nil:
+		return reply{}, fmt.Errorf("the server of %q does not answer: %w", c.dir, ctx.Err())
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+		return reply{}, fmt.Errorf("%q: its server ended: %w", c.dir, ErrNotMounted)
+	}
+	return reply{}, fmt.Errorf("asking the server of %q: %w", c.dir, err)
+}
+
+// result turns a reply into an error.
+func (c *Client) result(r reply) error {
+	switch r.Outcome {
+	case outcomeOK:
+		return nil
+	case outcomeGoing:
+		return fmt.Errorf("%q is being unmounted: %w", c.dir, ErrNotMounted)
+	case outcomeInUse:
+		return fmt.Errorf("%q holds tree %.12s: %w", c.dir, r.Tree, ErrInUse)
+	case outcomeBusy:
+		return &BusyError{Dir: c.dir, Processes: r.Processes}
+	}
+	return fmt.Errorf("the server of %q: %s", c.dir, r.Error)
+}
+
+// Lease takes a lease if the mount holds tree, which then stays warm for keep
+// after the last lease. The file is the lease; it is not closed on exec, so a
+// command that this process becomes holds it on.
+//
+// A mount that holds another tree and is not used gives way: the error is
+// [ErrNotMounted] then, and [ErrInUse] where it is used.
+func (c *Client) Lease(ctx context.Context, tree string, keep time.Duration) (*os.File, error) {
+	r, err := c.ask(ctx, request{Verb: verbLease, Tree: tree, Keep: keep})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.result(r); err != nil {
+		return nil, err
+	}
+	return inheritable(c.conn)
+}
+
+// Hold makes the mount stay until it is unmounted. Errors are as Lease has them.
+func (c *Client) Hold(ctx context.Context, tree string) error {
+	r, err := c.ask(ctx, request{Verb: verbHold, Tree: tree})
+	if err != nil {
+		return err
+	}
+	return c.result(r)
+}
+
+// Status asks for the mount's status.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	r, err := c.ask(ctx, request{Verb: verbStatus})
+	if err != nil {
+		return Status{}, err
+	}
+	if err := c.result(r); err != nil {
+		return Status{}, err
+	}
+	if r.Status == nil {
+		return Status{}, fmt.Errorf("the server of %q sent no status; it may be of another version of sitefs", c.dir)
+	}
+	return *r.Status, nil
+}
+
+// Unmount unmounts. A mount that is used stays, and the error is a [BusyError],
+// unless detach is set: then the mount point is free at once and processes go
+// on with what they have open.
+func (c *Client) Unmount(ctx context.Context, detach bool) error {
+	r, err := c.ask(ctx, request{Verb: verbUnmount, Detach: detach})
+	if errors.Is(err, ErrNotMounted) {
+		return nil // it went by itself
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.result(r); err != nil && r.Outcome != outcomeGoing {
+		return err
+	}
+	return c.wait(ctx)
+}
+
+// wait waits until the server closes the connection, which it does when the
+// mount point is clean.
+func (c *Client) wait(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	_, err := io.Copy(io.Discard, c.conn)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, syscall.ECONNRESET) {
+		return nil
+	}
+	return err
+}
+
+// Unmount unmounts what is mounted at dir, and clears away what a server that
+// died left there. Errors are [ErrNotMounted] and those of [Client.Unmount].
+func Unmount(ctx context.Context, dir string, detach bool) error {
+	state, err := StateDir(dir)
+	if err != nil {
+		return err
+	}
+	c, err := dial(ctx, dir, state)
+	if err == nil {
+		defer c.Close()
+		return c.Unmount(ctx, detach)
+	}
+	if !errors.Is(err, ErrNotMounted) {
+		return err
+	}
+	return clear(dir, state)
+}
+
+// clear removes the mount and the state of a server that died.
+func clear(dir, state string) error {
+	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
+		found, err := detachDead(dir)
+		if err == nil && !found {
+			err = fmt.Errorf("%q: %w", dir, ErrNotMounted)
+		}
+		return err
+	}
+	unlock, err := lockState(state)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if c, err := connect(state); err == nil {
+		c.Close()
+		return fmt.Errorf("%q was mounted again just now: %w", dir, ErrInUse)
+	}
+	if _, err := detachDead(dir); err != nil {
+		return err
+	}
+	return removeState(state)
+}
+
+// List returns the status of every mount of the user, those of dead servers
+// too.
+func List(ctx context.Context) ([]Status, error) {
+	root, err := stateRoot()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []Status
+	for _, e := range entries {
+		s, err := look(ctx, filepath.Join(root, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // not mounted yet, or gone meanwhile
+		}
+		if err != nil {
+			return list, err
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// look returns the status of the mount that state belongs to.
+func look(ctx context.Context, state string) (Status, error) {
+	i, err := readInfo(state)
+	if err != nil {
+		return Status{}, err
+	}
+	dead := Status{Dir: i.Dir, Tree: i.Tree, PID: i.PID, State: "dead", Info: json.RawMessage(i.Info)}
+	c, err := dial(ctx, i.Dir, state)
+	if errors.Is(err, ErrNotMounted) {
+		return dead, nil
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	defer c.Close()
+	s, err := c.Status(ctx)
+	if errors.Is(err, ErrNotMounted) {
+		return Status{}, fs.ErrNotExist
+	}
+	return s, err
+}

@@ -1,0 +1,206 @@
+package mount_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
+	"github.com/sitefs/sitefs/fusefs/view"
+	"github.com/sitefs/sitefs/manifest/digest"
+	"github.com/sitefs/sitefs/manifest/tree"
+)
+
+// The test binary is also the server, as sitefs itself is.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "serve" {
+		if err := serve(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// serverConfig tells the server process of a test what to mount.
+type serverConfig struct {
+	Config mount.Config
+	Source string // a directory: its files become the tree, beside the fixed ones
+	Fail   string // how to go wrong
+}
+
+func serve(arg string) error {
+	if done, err := mount.Daemonize(); done || err != nil {
+		return err
+	}
+	var c serverConfig
+	if err := json.Unmarshal([]byte(arg), &c); err != nil {
+		return err
+	}
+	if c.Fail == "die" {
+		return errors.New("this server was told to die")
+	}
+	fs, err := newView(c)
+	if err != nil {
+		return err
+	}
+	c.Config.FS = fs
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return mount.Serve(ctx, c.Config)
+}
+
+func newView(c serverConfig) (*view.FS, error) {
+	b := tree.NewBuilder("test")
+	blobs := make(dirBlobs)
+	if err := errors.Join(
+		b.Inline("hello.py", false, []byte("x = 1\n")),
+		b.Inline("tree", false, []byte(c.Config.Tree)),
+		b.Template("bin/activate", false, []byte("VIRTUAL_ENV=\x00P\n")),
+		b.Symlink("lib64", "lib"),
+		b.Dir("lib/empty"),
+	); err != nil {
+		return nil, err
+	}
+	if c.Source != "" {
+		if err := blobs.add(b, c.Source); err != nil {
+			return nil, err
+		}
+	}
+	data, err := b.Build(1_700_000_000)
+	if err != nil {
+		return nil, err
+	}
+	t, err := tree.Open(data, c.Config.Dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	return view.New(t, blobs, view.Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())})
+}
+
+// dirBlobs serves the files of a directory as blobs.
+type dirBlobs map[digest.Digest]string
+
+func (b dirBlobs) OpenBlob(d digest.Digest) (int, error) {
+	path, ok := b[d]
+	if !ok {
+		return -1, syscall.ENOENT
+	}
+	return syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+}
+
+func (b dirBlobs) add(t *tree.Builder, root string) error {
+	return filepath.Walk(root, func(path string, fi os.FileInfo, err error) error {
+		if err != nil || path == root {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		switch {
+		case fi.IsDir():
+			return t.Dir(name)
+		case fi.Mode()&os.ModeSymlink != 0:
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			return t.Symlink(name, target)
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		d := digest.Of(content)
+		b[d] = path
+		return t.File(name, fi.Mode()&0o100 != 0, fi.Size(), d)
+	})
+}
+
+// needFUSE skips where nothing can be mounted.
+func needFUSE(t *testing.T) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("needs FUSE: %v", err)
+	}
+	f.Close()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: the tests mount with mount(2)")
+	}
+}
+
+// newWant returns a mount point in a state home of its own, and checks at the
+// end of the test that nothing is left.
+func newWant(t *testing.T, c serverConfig) mount.Want {
+	t.Helper()
+	needFUSE(t)
+	home := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", filepath.Join(home, "state"))
+	if c.Config.Dir == "" {
+		c.Config.Dir = filepath.Join(home, "env")
+	}
+	if c.Config.Tree == "" {
+		c.Config.Tree = "one"
+	}
+	t.Cleanup(func() {
+		err := mount.Unmount(context.Background(), c.Config.Dir, true)
+		if err != nil && !errors.Is(err, mount.ErrNotMounted) {
+			t.Errorf("cleaning up: %v", err)
+		}
+		if table, err := os.ReadFile("/proc/self/mountinfo"); err == nil && strings.Contains(string(table), home) {
+			t.Errorf("mounts are left:\n%s", table)
+		}
+	})
+	return wantFor(t, c)
+}
+
+func wantFor(t *testing.T, c serverConfig) mount.Want {
+	t.Helper()
+	arg, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mount.Want{Dir: c.Config.Dir, Tree: c.Config.Tree, Keep: c.Config.Keep, Server: []string{exe, "serve", string(arg)}}
+}
+
+// testContext ends before the test's own time does.
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually waits until what returns "", or fails the test with the last thing
+// that it returned. It polls the state of other processes, which tell nobody.
+func eventually(t *testing.T, ctx context.Context, what func() string) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		problem := what()
+		if problem == "" {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(problem)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,161 @@
+// Package mount keeps a file system mounted for as long as it is used, and no
+// longer.
+//
+// Every mount has a server process of its own, in a session of its own, so no
+// terminal's signal reaches it. In it a supervisor holds what a mount is: the
+// mount point, the control socket, the leases and the decision to go; a worker
+// answers the kernel's requests. They are separate so that they can become
+// separate processes.
+//
+// A lease is an open connection to the control socket. Whoever runs in the
+// environment holds one by inheriting it, through exec and fork, and gives it
+// back by dying, however that happens. When the last lease is gone the mount
+// stays warm for a while and then goes: the mount, the mount point (where the
+// server made it), the state folder and the process.
+//
+// The invariants: a socket that accepts a connection means a server that holds
+// the mount or is about to; the server unmounts only what the kernel says is
+// free, unless it is told to detach; it never removes a file that it did not
+// make. The package knows nothing of trees or stores: what is mounted is a name
+// that is compared and a fuse.RawFileSystem.
+//
+// State is kept in $XDG_STATE_HOME/sitefs/mounts/HASH, one folder per mount
+// point and user:
+//
+//	lock   held for the moment in which the socket is made or removed
+//	sock   the control socket
+//	info   the mount point and what is mounted, JSON
+//	log    the server's standard error
+package mount
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Errors that callers decide on.
+var (
+	// ErrNotMounted is a mount point that no server holds.
+	ErrNotMounted = errors.New("not mounted")
+
+	// ErrInUse is a mount that holds another tree than the one asked for and
+	// can't give way, because somebody uses it.
+	ErrInUse = errors.New("in use")
+
+	// ErrBusy is an unmount refused because of processes; see [BusyError].
+	ErrBusy = errors.New("busy")
+
+	// ErrNoFUSE is a machine or a container that can't mount at all.
+	ErrNoFUSE = errors.New("cannot mount a FUSE file system")
+
+	// ErrMountPoint is a directory that must not be mounted on.
+	ErrMountPoint = errors.New("not a usable mount point")
+)
+
+// A Process uses a mount.
+type Process struct {
+	PID  int    `json:"pid"`
+	Name string `json:"name"`
+	Uses string `json:"uses"` // how: lease, cwd, root, exe, map, file, VIRTUAL_ENV
+}
+
+// BusyError says who keeps a mount busy. It is an [ErrBusy].
+type BusyError struct {
+	Dir       string
+	Processes []Process
+}
+
+func (e *BusyError) Error() string {
+	if len(e.Processes) == 0 {
+		return fmt.Sprintf("%q is busy, by a process that can't be seen from here; --detach unmounts it nevertheless", e.Dir)
+	}
+	names := make([]string, len(e.Processes))
+	for i, p := range e.Processes {
+		names[i] = fmt.Sprintf("%s (pid %d, %s)", p.Name, p.PID, p.Uses)
+	}
+	return fmt.Sprintf("%q is busy: %s; end them, or unmount with --detach", e.Dir, strings.Join(names, ", "))
+}
+
+// Unwrap makes e an [ErrBusy].
+func (e *BusyError) Unwrap() error { return ErrBusy }
+
+// Status describes a mount, for people and as JSON.
+type Status struct {
+	Dir   string    `json:"dir"`
+	Tree  string    `json:"tree"`
+	PID   int       `json:"pid"`
+	Since time.Time `json:"since"`
+
+	// State is "used" (there are leases), "held" (until unmounted), "warm"
+	// (kept for the next run) or "dead" (no server answers).
+	State string `json:"state"`
+
+	// Keep is how long the mount stays warm.
+	Keep time.Duration `json:"keep"`
+
+	Leases []Process `json:"leases"`
+
+	// Requests counts what the kernel asked, by kind; Errors what was answered
+	// with EIO.
+	Requests map[string]int64 `json:"requests"`
+	Errors   int64            `json:"errors"`
+
+	// Info is what the server was given to tell.
+	Info json.RawMessage `json:"info,omitempty"`
+}
+
+// The readiness pipe carries "ok\n", or a code from this table, a newline and
+// the error's text.
+var readyCodes = map[string]error{
+	"nofuse":     ErrNoFUSE,
+	"mountpoint": ErrMountPoint,
+	"inuse":      ErrInUse,
+}
+
+const readyOK = "ok"
+
+// remoteError is an error of another process that is still one of this package.
+type remoteError struct {
+	kind error
+	text string
+}
+
+func (e *remoteError) Error() string { return e.text }
+func (e *remoteError) Unwrap() error { return e.kind }
+
+// writeReady tells the process at the other end of the pipe how the start went.
+func writeReady(w io.Writer, err error) error {
+	if err == nil {
+		_, werr := io.WriteString(w, readyOK+"\n")
+		return werr
+	}
+	code := "error"
+	for c, kind := range readyCodes {
+		if errors.Is(err, kind) {
+			code = c
+		}
+	}
+	_, werr := fmt.Fprintf(w, "%s\n%v", code, err)
+	return werr
+}
+
+// readReady returns what writeReady was given. A pipe that ends at once is
+// io.ErrUnexpectedEOF: the server died.
+func readReady(r io.Reader) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	code, text, ok := strings.Cut(string(b), "\n")
+	switch {
+	case !ok:
+		return io.ErrUnexpectedEOF
+	case code == readyOK:
+		return nil
+	}
+	return &remoteError{kind: readyCodes[code], text: text}
+}

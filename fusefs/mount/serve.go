@@ -1,0 +1,163 @@
+package mount
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Config describes what a server mounts.
+type Config struct {
+	Dir  string             // the mount point; made if it isn't there
+	Tree string             // the name of what is mounted, for leases to compare
+	FS   fuse.RawFileSystem // answers the kernel
+	Keep time.Duration      // how long the mount stays after the last lease
+
+	// Held mounts stay until they are unmounted.
+	Held bool
+
+	// RemoveDir removes the mount point, which is empty then, when the mount
+	// goes. Where the server makes the mount point it does so anyway.
+	RemoveDir bool
+
+	// AllowOther lets other users in; by default not even root is.
+	AllowOther bool
+
+	// Avoid lists directories that the mount point must be neither in nor above:
+	// the store, an upper directory.
+	Avoid []string
+
+	// Info is shown in the status.
+	Info json.RawMessage
+}
+
+// maxProcs bounds what the runtime keeps per processor. Requests are answered
+// in microseconds and most wait for the page cache; more than four at once do
+// not get faster.
+const maxProcs = 4
+
+// Serve mounts what c describes and serves it until the mount goes: by itself,
+// by [Unmount], by umount(8), or because ctx ends, which detaches it. It is
+// called in a process that [Daemonize] has set up, and tells the process that
+// started it how the start went; the error is for the log.
+func Serve(ctx context.Context, c Config) error {
+	// Nobody types at a server; a hangup of the session it came from is not its own.
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	runtime.GOMAXPROCS(min(maxProcs, runtime.NumCPU()))
+
+	ready := os.NewFile(readyFD, "ready")
+	s, err := open(c)
+	if werr := writeReady(ready, err); err == nil && werr != nil {
+		// Whoever wanted the mount is gone; it goes too unless somebody asks.
+		log.Printf("nobody waited for %q: %v", c.Dir, werr)
+	}
+	ready.Close()
+	if err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// open makes the mount, leaving nothing behind if it can't.
+func open(c Config) (s *supervisor, err error) {
+	if c.Dir, err = resolve(c.Dir); err != nil {
+		return nil, err
+	}
+	state, err := StateDir(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(socketFD, "socket")
+	l, err := net.FileListener(file)
+	file.Close()
+	if err != nil {
+		return nil, fmt.Errorf("taking over the control socket: %w", err)
+	}
+	socket, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, fmt.Errorf("the inherited socket is a %s, want a unix socket", l.Addr().Network())
+	}
+	home, err := newHome(state)
+	if err != nil {
+		socket.Close()
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, home.leave(socket, nil))
+		}
+	}()
+	made, err := prepare(c.Dir, c.Avoid)
+	if err != nil {
+		return nil, err
+	}
+	c.RemoveDir = c.RemoveDir || made
+	defer func() {
+		if err != nil && made {
+			err = errors.Join(err, os.Remove(c.Dir))
+		}
+	}()
+	if err := writeInfo(state, info{Dir: c.Dir, Tree: c.Tree, PID: os.Getpid(), Info: c.Info}); err != nil {
+		return nil, err
+	}
+	dev, err := attach(c.Dir, c.AllowOther)
+	if err != nil {
+		return nil, err
+	}
+	w, err := newWorker(dev.fd, c.FS, log.Default())
+	if err != nil {
+		return nil, errors.Join(err, dev.detach(true), dev.close())
+	}
+	s = newSupervisor(c, dev, w, socket, home)
+	go w.run()
+	select {
+	case <-w.inited:
+		return s, nil
+	case <-w.done:
+		return nil, errors.Join(fmt.Errorf("the kernel ended the mount of %q at once: %w", c.Dir, w.err), dev.detach(true), dev.close())
+	}
+}
+
+// home is the state folder as one server holds it.
+type home struct {
+	state string
+	sock  os.FileInfo // tells this server's socket from a later one's
+}
+
+func newHome(state string) (home, error) {
+	fi, err := os.Lstat(filepath.Join(state, sockName))
+	return home{state, fi}, err
+}
+
+// leave removes the folder, unless another server has taken the place since,
+// and calls also while no other can start. The socket is closed before the lock
+// is given up, so that a connection means a server.
+func (h home) leave(socket *net.UnixListener, also func() error) error {
+	unlock, err := lockState(h.state)
+	if err != nil {
+		socket.Close()
+		return err
+	}
+	defer unlock()
+	if also != nil {
+		err = also()
+	}
+	socket.Close()
+	fi, serr := os.Lstat(filepath.Join(h.state, sockName))
+	if serr == nil && !os.SameFile(fi, h.sock) {
+		return err
+	}
+	return errors.Join(err, removeState(h.state))
+}

@@ -1,0 +1,164 @@
+package mount
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Files of a state folder.
+const (
+	lockName = "lock"
+	sockName = "sock"
+	infoName = "info"
+	logName  = "log"
+)
+
+// Marker is a file in a directory that says the directory is sitefs's own: one
+// that isn't empty is mounted on only with the marker in it.
+const Marker = ".sitefs"
+
+// info is the file that names the mount a state folder belongs to.
+type info struct {
+	Dir  string          `json:"dir"`
+	Tree string          `json:"tree"`
+	PID  int             `json:"pid"`
+	Info json.RawMessage `json:"info,omitempty"`
+}
+
+// stateRoot is the folder that holds the state folders of a user.
+func stateRoot() (string, error) {
+	base := os.Getenv("XDG_STATE_HOME")
+	if base == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("no place to keep the state of mounts: XDG_STATE_HOME is not set, and %w", err)
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	if !filepath.IsAbs(base) {
+		return "", fmt.Errorf("XDG_STATE_HOME is %q, want an absolute path", base)
+	}
+	return filepath.Join(base, "sitefs", "mounts"), nil
+}
+
+// StateDir returns the state folder of a mount point. It depends on the user
+// and on where the mount point really is, not on how it is spelled.
+func StateDir(dir string) (string, error) {
+	root, err := stateRoot()
+	if err != nil {
+		return "", err
+	}
+	dir, err = resolve(dir)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d\x00%s", os.Getuid(), dir))
+	return filepath.Join(root, hex.EncodeToString(sum[:8])), nil
+}
+
+// resolve returns dir as an absolute path without symbolic links. Dir need not
+// exist, and what is mounted on it is not touched where that can be helped: a
+// mount without a server answers nothing.
+func resolve(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if fi, err := os.Lstat(dir); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+		return filepath.EvalSymlinks(dir)
+	}
+	parent, base := filepath.Dir(dir), filepath.Base(dir)
+	real, err := filepath.EvalSymlinks(parent)
+	if errors.Is(err, fs.ErrNotExist) && parent != dir {
+		real, err = resolve(parent)
+	}
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(real, base), nil
+}
+
+// lockState makes the state folder if need be, locks it and returns the unlock.
+// The lock is held for moments only, never while something is mounted.
+func lockState(state string) (unlock func(), err error) {
+	for {
+		if err := os.MkdirAll(state, 0o700); err != nil {
+			return nil, err
+		}
+		f, err := os.OpenFile(filepath.Join(state, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a server that went removed the folder
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(f); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("locking %q: %w", f.Name(), err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			f.Close()
+			return nil, err
+		}
+		if st.Nlink > 0 {
+			return func() { f.Close() }, nil
+		}
+		f.Close() // the same, while we waited
+	}
+}
+
+func flock(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err != syscall.EINTR {
+			return err
+		}
+	}
+}
+
+// removeState removes a state folder. The caller holds its lock, which goes
+// last: who waits for it must find everything gone.
+func removeState(state string) error {
+	var errs []error
+	for _, name := range []string{sockName, infoName, logName, lockName} {
+		if err := os.Remove(filepath.Join(state, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if err := os.Remove(state); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// writeInfo writes the info file.
+func writeInfo(state string, i info) error {
+	b, err := json.Marshal(i)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(state, infoName), append(b, '\n'), 0o600)
+}
+
+// readInfo reads the info file.
+func readInfo(state string) (info, error) {
+	var i info
+	b, err := os.ReadFile(filepath.Join(state, infoName))
+	if err != nil {
+		return info{}, err
+	}
+	if err := json.Unmarshal(b, &i); err != nil {
+		return info{}, fmt.Errorf("%s: %w", filepath.Join(state, infoName), err)
+	}
+	return i, nil
+}

@@ -1,0 +1,333 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// startGrace is how long a new mount waits for its first lease: the client
+	// that started it connects within milliseconds, unless it was killed.
+	startGrace = 10 * time.Second
+
+	// A mount that should go but is busy tries again, soon at first: a process
+	// that is being torn down takes milliseconds.
+	firstRetry = 10 * time.Millisecond
+	lastRetry  = 10 * time.Second
+
+	// requestTimeout ends a connection that says nothing.
+	requestTimeout = 10 * time.Second
+)
+
+// supervisor holds a mount: the leases on it and the decision when it goes. It
+// answers on the control socket. It does not answer the kernel.
+type supervisor struct {
+	Config
+	dev    *device
+	worker *worker
+	socket *net.UnixListener
+	home   home
+	since  time.Time
+
+	clean chan struct{} // closed when the mount point and the state folder are
+
+	mu     sync.Mutex
+	leases map[*net.UnixConn]Process
+	timer  *time.Timer // runs expire; set while nobody uses the mount
+	retry  time.Duration
+	gone   bool // unmounted, or detached
+	goneCh chan struct{}
+}
+
+func newSupervisor(c Config, dev *device, w *worker, socket *net.UnixListener, h home) *supervisor {
+	s := &supervisor{
+		Config: c,
+		dev:    dev,
+		worker: w,
+		socket: socket,
+		home:   h,
+		since:  time.Now(),
+		leases: make(map[*net.UnixConn]Process),
+		goneCh: make(chan struct{}),
+		clean:  make(chan struct{}),
+		retry:  firstRetry,
+	}
+	s.timer = time.AfterFunc(max(startGrace, c.Keep), s.expire)
+	return s
+}
+
+// run answers until the mount is gone, cleans up, and returns when the kernel
+// has no more requests.
+func (s *supervisor) run(ctx context.Context) error {
+	go s.accept()
+	select {
+	case <-s.goneCh:
+	case <-s.worker.done: // somebody else unmounted
+	case <-ctx.Done():
+		if err := s.leave(true); err != nil {
+			log.Printf("detaching %q: %v", s.Dir, err)
+		}
+	}
+	s.mu.Lock()
+	s.gone = true
+	s.timer.Stop()
+	s.mu.Unlock()
+
+	// A detached mount is served until the last file in it is closed, but its
+	// place is free at once.
+	err := s.home.leave(s.socket, s.removeDir)
+	close(s.clean)
+	<-s.worker.done
+	return errors.Join(err, s.worker.err, s.dev.close())
+}
+
+// removeDir removes the mount point if it is this server's to remove. One that
+// is not empty has become somebody's.
+func (s *supervisor) removeDir() error {
+	if !s.RemoveDir {
+		return nil
+	}
+	err := os.Remove(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) || isNotEmpty(err) {
+		return nil
+	}
+	return err
+}
+
+func (s *supervisor) accept() {
+	for {
+		c, err := s.socket.AcceptUnix()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				log.Printf("control socket: %v", err)
+			}
+			return
+		}
+		go s.serve(c)
+	}
+}
+
+// serve answers one connection, and holds its lease until the last process
+// that has it closes it.
+func (s *supervisor) serve(c *net.UnixConn) {
+	defer c.Close()
+	q, pid, err := s.read(c)
+	if err != nil {
+		return
+	}
+	r := s.answer(c, pid, q)
+	err = send(c, r)
+	switch {
+	case q.Verb == verbLease && r.Outcome == outcomeOK:
+		if err == nil {
+			// Nothing is ever sent; the read ends when nobody holds the other end.
+			_, _ = c.Read(make([]byte, 1))
+		}
+		s.release(c)
+	case r.Outcome == outcomeGoing, q.Verb == verbUnmount && r.Outcome == outcomeOK:
+		// The end of the connection tells the client that it may mount again.
+		<-s.clean
+	}
+}
+
+// read reads a request of somebody who may ask.
+func (s *supervisor) read(c *net.UnixConn) (q request, pid int, err error) {
+	uid, pid, err := peer(c)
+	if err != nil {
+		return request{}, 0, err
+	}
+	if uid != 0 && int(uid) != os.Getuid() {
+		return request{}, 0, fs.ErrPermission
+	}
+	if err := c.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
+		return request{}, 0, err
+	}
+	if err := receive(c, &q); err != nil {
+		return request{}, 0, err
+	}
+	return q, pid, c.SetReadDeadline(time.Time{})
+}
+
+func (s *supervisor) answer(c *net.UnixConn, pid int, q request) reply {
+	switch q.Verb {
+	case verbLease:
+		return s.lease(c, pid, q)
+	case verbHold:
+		return s.hold(q)
+	case verbStatus:
+		return reply{Outcome: outcomeOK, Status: s.status()}
+	case verbUnmount:
+		return s.unmount(q)
+	}
+	return reply{Outcome: outcomeError, Error: "unknown request " + string(q.Verb) + "; is another version of sitefs serving?"}
+}
+
+// lease grants a lease on the tree that is mounted. Another one is mounted in
+// its place by the client, if nobody uses this.
+func (s *supervisor) lease(c *net.UnixConn, pid int, q request) reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, ok := s.want(q.Tree); !ok {
+		return r
+	}
+	s.leases[c] = Process{PID: pid, Name: processName(pid), Uses: "lease"}
+	s.Keep = q.Keep
+	s.timer.Stop()
+	s.retry = firstRetry
+	return reply{Outcome: outcomeOK}
+}
+
+// hold makes the mount stay.
+func (s *supervisor) hold(q request) reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, ok := s.want(q.Tree); !ok {
+		return r
+	}
+	s.Held = true
+	s.timer.Stop()
+	return reply{Outcome: outcomeOK}
+}
+
+// want reports whether tree is mounted and stays so. If another is, it makes
+// way where it can. The caller holds mu.
+func (s *supervisor) want(tree string) (reply, bool) {
+	switch {
+	case s.gone:
+		return reply{Outcome: outcomeGoing}, false
+	case tree == s.Tree:
+		return reply{}, true
+	case s.Held || len(s.leases) > 0:
+		return reply{Outcome: outcomeInUse, Tree: s.Tree}, false
+	}
+	if err := s.leaveIfFree(); err != nil {
+		return reply{Outcome: outcomeInUse, Tree: s.Tree}, false
+	}
+	return reply{Outcome: outcomeGoing}, false
+}
+
+// release takes a lease back. After the last one the mount stays warm.
+func (s *supervisor) release(c *net.UnixConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.leases, c)
+	if len(s.leases) == 0 && !s.Held && !s.gone {
+		s.timer.Reset(s.Keep)
+	}
+}
+
+// expire ends a mount that nobody uses, or tries again later.
+func (s *supervisor) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone || s.Held || len(s.leases) > 0 {
+		return
+	}
+	err := s.leaveIfFree()
+	if err == nil {
+		return
+	}
+	if !errors.Is(err, ErrBusy) {
+		log.Printf("unmounting %q: %v", s.Dir, err)
+	}
+	s.timer.Reset(s.retry)
+	s.retry = min(2*s.retry, lastRetry)
+}
+
+// leaveIfFree unmounts unless a process uses the mount. The caller holds mu.
+func (s *supervisor) leaveIfFree() error {
+	if living := environUsers(s.Dir); len(living) > 0 {
+		return &BusyError{Dir: s.Dir, Processes: living}
+	}
+	return s.leaveLocked(false)
+}
+
+// leave takes the mount away, from under its users if detach is set.
+func (s *supervisor) leave(detach bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leaveLocked(detach)
+}
+
+func (s *supervisor) leaveLocked(detach bool) error {
+	if s.gone {
+		return nil
+	}
+	if err := s.dev.detach(detach); err != nil {
+		return err
+	}
+	s.gone = true
+	close(s.goneCh)
+	return nil
+}
+
+// unmount does what the user asked for, or says who is in the way.
+func (s *supervisor) unmount(q request) reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return reply{Outcome: outcomeGoing}
+	}
+	if !q.Detach && len(s.leases) > 0 {
+		return reply{Outcome: outcomeBusy, Processes: s.users()}
+	}
+	err := s.leaveLocked(q.Detach)
+	if errors.Is(err, ErrBusy) {
+		return reply{Outcome: outcomeBusy, Processes: s.users()}
+	}
+	if err != nil {
+		return reply{Outcome: outcomeError, Error: err.Error()}
+	}
+	return reply{Outcome: outcomeOK}
+}
+
+// users lists who uses the mount, each process once: those that hold leases,
+// then those that hold files. The caller holds mu.
+func (s *supervisor) users() []Process {
+	list := s.leaseList()
+	for _, p := range fileUsers(s.Dir) {
+		if !slices.ContainsFunc(list, func(l Process) bool { return l.PID == p.PID }) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+func (s *supervisor) leaseList() []Process {
+	list := slices.Collect(maps.Values(s.leases))
+	slices.SortFunc(list, func(a, b Process) int { return a.PID - b.PID })
+	return list
+}
+
+func (s *supervisor) status() *Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state := "warm"
+	switch {
+	case len(s.leases) > 0:
+		state = "used"
+	case s.Held:
+		state = "held"
+	}
+	requests, errors := s.worker.counts()
+	return &Status{
+		Dir:      s.Dir,
+		Tree:     s.Tree,
+		PID:      os.Getpid(),
+		Since:    s.since,
+		State:    state,
+		Keep:     s.Keep,
+		Leases:   s.leaseList(),
+		Requests: requests,
+		Errors:   errors,
+		Info:     s.Info,
+	}
+}

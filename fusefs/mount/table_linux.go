@@ -1,0 +1,172 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// entry is a line of the mount table.
+type entry struct {
+	dir    string
+	fsType string
+}
+
+// mounts returns the mount table of this process (proc_pid_mountinfo(5)). Of
+// several mounts on one directory the last is the one that is seen.
+func mounts() ([]entry, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("reading the mount table: %w", err)
+	}
+	return parseMounts(string(b)), nil
+}
+
+func parseMounts(table string) []entry {
+	var list []entry
+	for line := range strings.Lines(table) {
+		// 36 35 98:0 /root /dir options [optional]… - type source options
+		const dirField = 4
+		before, after, ok := strings.Cut(line, " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if ok && len(left) > dirField && len(right) > 0 {
+			list = append(list, entry{dir: unescape(left[dirField]), fsType: right[0]})
+		}
+	}
+	return list
+}
+
+// unescape undoes the octal escapes of space, tab, newline and backslash.
+func unescape(s string) string {
+	var b strings.Builder
+	for {
+		i := strings.IndexByte(s, '\\')
+		if i < 0 || i+4 > len(s) {
+			return b.String() + s
+		}
+		c, err := strconv.ParseUint(s[i+1:i+4], 8, 8)
+		if err != nil {
+			return b.String() + s
+		}
+		b.WriteString(s[:i])
+		b.WriteByte(byte(c))
+		s = s[i+4:]
+	}
+}
+
+// top returns what is mounted on dir, if anything is.
+func top(table []entry, dir string) (entry, bool) {
+	for i := len(table) - 1; i >= 0; i-- {
+		if table[i].dir == dir {
+			return table[i], true
+		}
+	}
+	return entry{}, false
+}
+
+// isMounted reports whether one of our mounts is on dir.
+func isMounted(dir string) bool {
+	table, err := mounts()
+	if err != nil {
+		return false
+	}
+	e, ok := top(table, dir)
+	return ok && e.fsType == fsType
+}
+
+// detachDead detaches our mounts on dir whose server is dead, and reports
+// whether there were any. One that is alive is an error: its server can't be
+// reached, but processes may use it.
+func detachDead(dir string) (found bool, err error) {
+	dir, err = resolve(dir)
+	if err != nil {
+		return false, err
+	}
+	for isMounted(dir) {
+		found = true
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+			return found, fmt.Errorf("%q is mounted by sitefs, but its server can't be found (was its state folder removed, or XDG_STATE_HOME changed?); unmount it with \"umount -l\" or \"fusermount3 -uz\": %w", dir, ErrInUse)
+		}
+		if err := unmount(dir, true, false); err != nil {
+			return found, err
+		}
+	}
+	return found, nil
+}
+
+// prepare makes dir ready to be mounted on and reports whether it made the
+// directory. It refuses what would hide somebody's files, and what would have
+// the mount serve itself.
+func prepare(dir string, avoid []string) (made bool, err error) {
+	if _, err := detachDead(dir); err != nil {
+		return false, err
+	}
+	table, err := mounts()
+	if err != nil {
+		return false, err
+	}
+	for _, e := range table {
+		if e.fsType == fsType && within(dir, e.dir) {
+			return false, fmt.Errorf("%w: %q is inside the mount %q; choose a place outside", ErrMountPoint, dir, e.dir)
+		}
+	}
+	for _, a := range avoid {
+		if a, err = resolve(a); err != nil {
+			return false, err
+		}
+		if within(dir, a) || within(a, dir) {
+			return false, fmt.Errorf("%w: %q and %q overlap; choose a place outside", ErrMountPoint, dir, a)
+		}
+	}
+	made, err = makeDir(dir)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", ErrMountPoint, err)
+	}
+	return made, checkPlace(dir)
+}
+
+// within reports whether path is root or below it.
+func within(path, root string) bool {
+	rel, err := filepath.Rel(root, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+// makeDir makes dir and what is above it.
+func makeDir(dir string) (made bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return false, err
+	}
+	err = os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// checkPlace refuses a directory with files in it, unless they are sitefs's own.
+func checkPlace(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMountPoint, err)
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMountPoint, err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, Marker)); err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %q is not empty (there is %q); its files would be hidden: move them away or choose another place", ErrMountPoint, dir, names[0])
+}

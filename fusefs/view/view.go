@@ -1,0 +1,257 @@
+// Package view serves a compiled tree through the raw FUSE protocol, read-only.
+//
+// It keeps one promise above all: a hot file system is a silent one. Opening
+// is answered with ENOSYS, so the kernel never asks again; names that exist,
+// names that do not, attributes and link targets are given out for good, since
+// a tree never changes. What was looked at once is then answered by the kernel
+// alone.
+//
+// The view is stateless. There is no handle, no object per node and no count of
+// lookups; a node ID is the tree's own, so any process that opens the same tree
+// gives the same answers and FORGET means nothing. A node ID of the kernel is a
+// [tree.ID], except that the served directory is always 1 (FUSE_ROOT_ID) and,
+// where it is not the tree's root, the tree's root takes its number; that one
+// is out of reach then, so no ID has two meanings.
+//
+// The view never writes, never hands out memory that aliases a mapped table,
+// and never allocates for a LOOKUP or for a READ of a blob.
+package view
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/sitefs/sitefs/manifest/digest"
+	"github.com/sitefs/sitefs/manifest/tree"
+)
+
+// Blobs gives the view the contents of files.
+type Blobs interface {
+	// OpenBlob opens a blob for reading; the caller closes fd.
+	OpenBlob(d digest.Digest) (fd int, err error)
+}
+
+// Options says how a tree is shown.
+type Options struct {
+	// UID and GID own every node.
+	UID, GID uint32
+
+	// Dir is the directory of the tree to serve, slash-separated and relative
+	// to the tree's root. Empty means all of it.
+	Dir string
+
+	// Log gets a line for a content that can't be served, one a second at most.
+	// Nil means the standard logger.
+	Log *log.Logger
+}
+
+// FS answers FUSE requests from a tree. Its methods may be called concurrently.
+type FS struct {
+	fuse.RawFileSystem // ENOSYS for whatever is not below
+
+	tree  *tree.Tree
+	blobs Blobs
+	root  tree.ID
+	owner fuse.Owner
+	fault reporter
+}
+
+// New returns a file system over t whose file contents come from b.
+func New(t *tree.Tree, b Blobs, o Options) (*FS, error) {
+	root := tree.Root
+	if o.Dir != "" {
+		id, a, err := t.Find(o.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("serving %q of tree %s: %w", o.Dir, t.Digest(), err)
+		}
+		if a.Kind != tree.Dir {
+			return nil, fmt.Errorf("serving %q of tree %s: %w", o.Dir, t.Digest(), tree.ErrNotDir)
+		}
+		root = id
+	}
+	l := o.Log
+	if l == nil {
+		l = log.Default()
+	}
+	return &FS{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(),
+		tree:          t,
+		blobs:         b,
+		root:          root,
+		owner:         fuse.Owner{Uid: o.UID, Gid: o.GID},
+		fault:         reporter{log: l, now: time.Now},
+	}, nil
+}
+
+// String names the file system in mount tables and logs.
+func (f *FS) String() string { return "sitefs" }
+
+// forever is how long the kernel may keep what it was told, in seconds. The
+// kernel clips it to the longest time it can count.
+const forever = 1 << 31
+
+// swap translates a node ID between the kernel's numbering and the tree's. It
+// is its own inverse.
+func (f *FS) swap(id uint64) uint64 {
+	switch id {
+	case fuse.FUSE_ROOT_ID:
+		return uint64(f.root)
+	case uint64(f.root):
+		return fuse.FUSE_ROOT_ID
+	}
+	return id
+}
+
+func (f *FS) id(nodeID uint64) tree.ID { return tree.ID(f.swap(nodeID)) }
+
+// Lookup answers a name, an absent one too: a reply without a node is kept by
+// the kernel where an error would not be.
+func (f *FS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	id, a, err := f.tree.Lookup(f.id(in.NodeId), name)
+	// Compared, not unwrapped: an error that wraps it tells of a missing wheel
+	// table, which must not become a name that is absent for good.
+	if err == fs.ErrNotExist {
+		out.EntryValid = forever
+		return fuse.OK
+	}
+	if err != nil {
+		return f.status("looking up a name", f.id(in.NodeId), err)
+	}
+	f.entry(f.swap(uint64(id)), &a, out)
+	return fuse.OK
+}
+
+// GetAttr answers for a node ID that the kernel knows.
+func (f *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	a, err := f.tree.Stat(f.id(in.NodeId))
+	if err != nil {
+		return f.status("reading attributes", f.id(in.NodeId), err)
+	}
+	out.AttrValid = forever
+	f.attr(in.NodeId, &a, &out.Attr)
+	return fuse.OK
+}
+
+// Readlink returns a copy of the target: the reply is sent after the handler,
+// where a fault of the mapped table would end the process.
+func (f *FS) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
+	target, err := f.tree.Link(f.id(in.NodeId))
+	if err != nil {
+		return nil, f.status("reading a link", f.id(in.NodeId), err)
+	}
+	return append([]byte(nil), target...), fuse.OK
+}
+
+// Open and OpenDir say that the kernel need not ask; they get one request each
+// in the life of a mount.
+func (f *FS) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status    { return fuse.ENOSYS }
+func (f *FS) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.ENOSYS }
+
+// Ioctl answers isatty(3), which Python before 3.14 asks of every file that it
+// opens and the kernel asks here each time.
+func (f *FS) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
+	return fuse.Status(syscall.ENOTTY)
+}
+
+// ReadDir lists a directory. An offset is the number of entries before it, "."
+// and ".." included, so it means the same to every process.
+func (f *FS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	return f.list(in, func(e fuse.DirEntry, _ uint64, _ *tree.Attr) bool {
+		return out.AddDirEntry(e)
+	})
+}
+
+// ReadDirPlus lists a directory with everything LOOKUP would say of each entry.
+func (f *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	return f.list(in, func(e fuse.DirEntry, id uint64, a *tree.Attr) bool {
+		o := out.AddDirLookupEntry(e)
+		if o != nil && a != nil {
+			f.entry(id, a, o)
+		}
+		return o != nil
+	})
+}
+
+// list gives add the entries of a directory from in.Offset on until it has no
+// room. "." and ".." come without attributes: the kernel knows both nodes.
+func (f *FS) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id uint64, a *tree.Attr) bool) fuse.Status {
+	children, err := f.tree.Children(f.id(in.NodeId))
+	if err != nil {
+		return f.status("listing a directory", f.id(in.NodeId), err)
+	}
+	const dots = 2
+	off := in.Offset
+	if off == 0 {
+		if !add(fuse.DirEntry{Name: ".", Ino: in.NodeId, Mode: syscall.S_IFDIR, Off: 1}, 0, nil) {
+			return fuse.OK
+		}
+		off++
+	}
+	if off == 1 {
+		// A directory doesn't know the one above it, and the kernel asks nobody.
+		if !add(fuse.DirEntry{Name: "..", Ino: fuse.FUSE_UNKNOWN_INO, Mode: syscall.S_IFDIR, Off: dots}, 0, nil) {
+			return fuse.OK
+		}
+		off++
+	}
+	for ; off-dots < uint64(children.Len()); off++ {
+		name, id, a, err := children.At(int(off - dots))
+		if err != nil {
+			return f.status("listing a directory", f.id(in.NodeId), err)
+		}
+		node := f.swap(uint64(id))
+		e := fuse.DirEntry{
+			// The name is copied into the reply before add returns.
+			Name: unsafe.String(unsafe.SliceData(name), len(name)),
+			Ino:  node,
+			Mode: mode(&a),
+			Off:  off + 1,
+		}
+		if !add(e, node, &a) {
+			break
+		}
+	}
+	return fuse.OK
+}
+
+// StatFs says how large the tree is and that it is full. The number of inodes
+// would take a walk, so it is left at 0, as file systems without a fixed table
+// of inodes do.
+func (f *FS) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	a, err := f.tree.Stat(f.root)
+	if err != nil {
+		return f.status("reading the size", f.root, err)
+	}
+	*out = fuse.StatfsOut{
+		Blocks:  (uint64(a.Size) + blockSize - 1) / blockSize,
+		Bsize:   blockSize,
+		Frsize:  blockSize,
+		NameLen: 255, // one byte in a tree holds the length
+	}
+	return fuse.OK
+}
+
+// Forget means nothing: no node has a life of its own.
+func (f *FS) Forget(uint64, uint64) {}
+
+// status turns an error of the tree into an errno. What a program can cause is
+// silent; what it can't is a damaged store, and reported.
+func (f *FS) status(doing string, id tree.ID, err error) fuse.Status {
+	switch {
+	case errors.Is(err, tree.ErrNotDir):
+		return fuse.ENOTDIR
+	case errors.Is(err, tree.ErrKind):
+		return fuse.EINVAL
+	case errors.Is(err, tree.ErrStale):
+		return fuse.Status(syscall.ESTALE)
+	}
+	f.fault.report("%s of node %d: %v", doing, id, err)
+	return fuse.EIO
+}
