@@ -50,6 +50,7 @@ type zipHeader struct {
 	Flags, Method     uint16
 	CRC, Packed, Size uint32
 	Name, Extra       string
+	Needed            uint16
 	Disk              uint16
 	Attrs, Offset     uint32
 }
@@ -85,7 +86,7 @@ func put(b *bytes.Buffer, v any) {
 
 func (h *zipHeader) putLocal(b *bytes.Buffer) {
 	put(b, h.Sig)
-	put(b, [5]uint16{20, h.Flags, h.Method, 0, 33})
+	put(b, [5]uint16{h.Needed, h.Flags, h.Method, 0, 33})
 	put(b, [3]uint32{h.CRC, h.Packed, h.Size})
 	put(b, [2]uint16{uint16(len(h.Name)), uint16(len(h.Extra))})
 	b.WriteString(h.Name + h.Extra)
@@ -93,7 +94,7 @@ func (h *zipHeader) putLocal(b *bytes.Buffer) {
 
 func (h *zipHeader) putCentral(b *bytes.Buffer) {
 	put(b, h.Sig)
-	put(b, [6]uint16{3<<8 | 20, 20, h.Flags, h.Method, 0, 33})
+	put(b, [6]uint16{3<<8 | 20, h.Needed, h.Flags, h.Method, 0, 33})
 	put(b, [3]uint32{h.CRC, h.Packed, h.Size})
 	put(b, [5]uint16{uint16(len(h.Name)), uint16(len(h.Extra)), 0, h.Disk, 0})
 	put(b, [2]uint32{h.Attrs, h.Offset})
@@ -133,7 +134,7 @@ func (z zipFile) bytes() []byte {
 			packed = pack(m.method, m.data)
 		}
 		h := zipHeader{
-			Sig: sigLocal, Flags: m.flags, Method: m.method,
+			Sig: sigLocal, Needed: 20, Flags: m.flags, Method: m.method,
 			CRC: crc32.ChecksumIEEE([]byte(m.data)), Packed: uint32(len(packed)), Size: uint32(len(m.data)),
 			Name: m.name, Attrs: m.mode << 16, Offset: uint32(b.Len()),
 		}

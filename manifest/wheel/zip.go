@@ -40,14 +40,19 @@ const (
 
 	flagEncrypted     = 1 << 0
 	flagDescriptor    = 1 << 3
+	flagPatched       = 1 << 5
 	flagStrong        = 1 << 6
 	flagUTF8          = 1 << 11
 	flagMaskedHeaders = 1 << 13
-	flagsRefused      = flagEncrypted | flagStrong | flagMaskedHeaders
+	flagsRefused      = flagEncrypted | flagPatched | flagStrong | flagMaskedHeaders
 	flagsCompared     = flagsRefused | flagDescriptor | flagUTF8
 
 	extraZIP64       = 0x0001
 	extraUnicodePath = 0x7075
+
+	// maxVersion is that of the APPNOTE.TXT this follows, 6.3. What a member
+	// that needs a newer one holds is not known.
+	maxVersion = 63
 
 	// maxTail is how far before the end of the file an end record may start:
 	// itself and the longest comment. CPython looks no further, so NUL padding
@@ -281,7 +286,8 @@ func parseCentral(head, rest []byte) (member, error) {
 	if sig := f.uint32(); sig != sigCentral {
 		return member{}, invalidf("signature %#08x, want %#08x", sig, sigCentral)
 	}
-	f.skip(4) // the versions that made it and that it needs
+	f.skip(2) // the version that made it
+	version := f.uint16()
 	m := member{flags: f.uint16(), method: f.uint16()}
 	f.skip(4) // time
 	m.crc = f.uint32()
@@ -304,7 +310,10 @@ func parseCentral(head, rest []byte) (member, error) {
 		return member{}, invalidf("member %q starts on disk %d, want 0", m.name, disk)
 	}
 	if m.flags&flagsRefused != 0 {
-		return member{}, invalidf("member %q is encrypted", m.name)
+		return member{}, invalidf("member %q is encrypted or a patch (flags %#04x)", m.name, m.flags)
+	}
+	if low := version & 0xff; low > maxVersion {
+		return member{}, invalidf("member %q needs version %d.%d of the ZIP format, want at most %d.%d", m.name, low/10, low%10, maxVersion/10, maxVersion%10)
 	}
 	if m.method != methodStored && m.method != methodDeflate && m.method != methodZstd {
 		return member{}, invalidf("member %q has compression method %d, want stored (0), deflate (8) or zstd (93)", m.name, m.method)

@@ -148,10 +148,12 @@ func TestZipRefused(t *testing.T) {
 		{"descriptor's size", demoWheel(deferred(le(crc, uint64(packed), uint64(7)))), "data descriptor says"},
 		{"descriptor's signature", demoWheel(deferred(le(uint32(1), crc, uint64(packed), uint64(6)))), "data descriptor has signature"},
 
-		// Encryption and methods.
+		// Encryption, versions and methods.
 		{"encrypted", both(func(h *zipHeader) { h.Flags |= flagEncrypted }), "is encrypted"},
 		{"strongly encrypted", both(func(h *zipHeader) { h.Flags |= flagStrong }), "is encrypted"},
 		{"masked headers", both(func(h *zipHeader) { h.Flags |= flagMaskedHeaders }), "is encrypted"},
+		{"patch", both(func(h *zipHeader) { h.Flags |= flagPatched }), "or a patch"},
+		{"version", both(func(h *zipHeader) { h.Needed = 64 }), "needs version 6.4"},
 		{"bzip2", both(func(h *zipHeader) { h.Method = 12 }), "compression method 12"},
 		{"lzma", both(func(h *zipHeader) { h.Method = 14 }), "compression method 14"},
 
@@ -295,14 +297,19 @@ func equalFiles(a, b map[string]string) bool {
 	return maps.EqualFunc(a, b, func(v, w string) bool { return v[len("644 "):] == w[len("644 "):] })
 }
 
-func TestZipAccepted(t *testing.T) {
+// A namedZip is an archive and what it shows.
+type namedZip struct {
+	name string
+	zip  zipFile
+}
+
+// acceptedZips are good archives that hold demo/x.py, in all the forms the walk
+// knows.
+func acceptedZips() []namedZip {
 	crc := crcOf("x = 1\n")
 	packed := uint32(len(pack(methodDeflate, "x = 1\n")))
 	single := func(f func(*zipMember)) zipFile { return demoWheel(with(f)) }
-	for _, tt := range []struct {
-		name string
-		zip  zipFile
-	}{
+	return []namedZip{
 		{"deflate", single(func(m *zipMember) {})},
 		{"stored", single(func(m *zipMember) { m.method = methodStored })},
 		{"zstd", single(func(m *zipMember) { m.method = methodZstd })},
@@ -344,7 +351,11 @@ func TestZipAccepted(t *testing.T) {
 		{"twice", demoWheel(file("demo/x.py", "x = 1\n"), zipMember{name: "demo/x.py", data: "x = 1\n"})},
 		{"dot and slashes", single(func(m *zipMember) { m.name = "./demo//./x.py" })},
 		{"directory in another order", func() zipFile { z := single(func(m *zipMember) {}); z.reverse = true; return z }()},
-	} {
+	}
+}
+
+func TestZipAccepted(t *testing.T) {
+	for _, tt := range acceptedZips() {
 		t.Run(tt.name, func(t *testing.T) {
 			tree, _, err := unpackIn(t, tt.zip)
 			if err != nil {
