@@ -1,0 +1,53 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// uv returns the uv at path as a resolver.
+func (r *Resolver) uv(path string) tool {
+	return func(ctx context.Context, req Request) ([]byte, []string, error) {
+		c := command{
+			name: "uv",
+			path: path,
+			args: []string{
+				"pip", "compile", "-", "--format", "pylock.toml", "--no-header",
+				"--only-binary", ":all:", "--python", req.Python.Executable,
+				"--color", "never", "--no-progress", "--no-python-downloads",
+			},
+			stdin: strings.Join(req.requirements(), "\n") + "\n",
+		}
+		if len(req.Constraints) > 0 {
+			c.args = append(c.args, "--constraints", "/dev/fd/3")
+			c.fd3 = strings.Join(req.Constraints, "\n") + "\n"
+		}
+		if req.Refresh {
+			c.args = append(c.args, "--refresh")
+		}
+		pylock, notes, err := r.run(ctx, req.Dir, c)
+		return pylock, notes, req.explain(uvAbsent(path, err))
+	}
+}
+
+// uvAbsent tells a uv that can't be asked from one that was and failed.
+func uvAbsent(path string, err error) error {
+	var f *failure
+	if errors.As(err, &f) && (strings.Contains(f.stderr, "unexpected argument") || strings.Contains(f.stderr, "invalid value 'pylock.toml'")) {
+		return &absentError{path + " is too old to write a pylock.toml"}
+	}
+	return err
+}
+
+// explain puts what was asked before a resolver's failure, and what can be done
+// after it.
+func (q Request) explain(err error) error {
+	var f *failure
+	if !errors.As(err, &f) {
+		return err
+	}
+	return fmt.Errorf("%s can't be resolved for %s: %w\n%s was asked for wheels only, with your own configuration: change the requirements, or build what has no wheel (pip wheel, uv build) and name that wheel",
+		q.names(), q.Python, f, f.tool)
+}
