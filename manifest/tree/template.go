@@ -44,9 +44,9 @@ func newMarks(prefix string, relocatable bool) marks {
 	m := marks{prefix: prefix}
 	m.text[0] = "\x00"
 	m.text[MarkPrefix[1]] = prefix
-	m.text[MarkShell[1]] = quoteShell(prefix)
-	m.text[MarkFish[1]] = quoteFish(prefix)
-	m.text[MarkCsh[1]] = quoteCsh(prefix)
+	m.text[MarkShell[1]] = QuoteShell(prefix)
+	m.text[MarkFish[1]] = QuoteFish(prefix)
+	m.text[MarkCsh[1]] = QuoteCsh(prefix)
 	m.text[MarkScript[1]] = scriptHead(prefix, relocatable)
 	m.text[MarkSource[1]] = sourceHead(prefix, relocatable)
 	m.seed = bitsOf(sha256.Sum256([]byte(m.text[MarkScript[1]] + m.text[MarkSource[1]] + prefix)))
@@ -176,25 +176,25 @@ func quoteBoth(path string) string {
 	return b.String()
 }
 
-// quoteShell returns s as shlex.quote does, which is what venv writes.
-func quoteShell(s string) string {
+// QuoteShell returns s as shlex.quote does, which is what venv writes.
+func QuoteShell(s string) string {
 	if isPlain(s) {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'"'"'`) + "'"
 }
 
-// quoteFish returns s as one word of fish, which has two escapes inside single quotes.
-func quoteFish(s string) string {
+// QuoteFish returns s as one word of fish, which has two escapes inside single quotes.
+func QuoteFish(s string) string {
 	if isPlain(s) {
 		return s
 	}
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-// quoteCsh returns s as one word of csh, which replaces history and ends a line
+// QuoteCsh returns s as one word of csh, which replaces history and ends a line
 // even inside single quotes.
-func quoteCsh(s string) string {
+func QuoteCsh(s string) string {
 	if isPlain(s) {
 		return s
 	}
