@@ -47,7 +47,7 @@ func Fetch(ctx context.Context, list []Wheel, log io.Writer) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	unlock, err := lock(ctx, filepath.Join(dir, ".lock"))
+	unlock, err := lockFile(ctx, filepath.Join(dir, ".lock"))
 	if err != nil {
 		return err
 	}
@@ -206,8 +206,8 @@ func digestFile(name string) (digest.Digest, error) {
 	return digest.Digest(h.Sum(nil)), nil
 }
 
-// lock waits for the lock file and returns what releases it.
-func lock(ctx context.Context, file string) (unlock func(), err error) {
+// lockFile waits for the lock file and returns what releases it.
+func lockFile(ctx context.Context, file string) (unlock func(), err error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
 		return nil, err

@@ -167,7 +167,7 @@ func TestFetchOnce(t *testing.T) {
 func TestFetchWaits(t *testing.T) {
 	cache := t.TempDir()
 	t.Setenv("SITEFS_TEST_WHEELS", cache)
-	unlock, err := lock(t.Context(), filepath.Join(cache, ".lock"))
+	unlock, err := lockFile(t.Context(), filepath.Join(cache, ".lock"))
 	if err != nil {
 		t.Fatal(err)
 	}

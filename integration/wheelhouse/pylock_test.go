@@ -93,6 +93,7 @@ func TestPylockUV(t *testing.T) {
 	work := t.TempDir()
 	t.Setenv("UV_CACHE_DIR", filepath.Join(work, "cache"))
 	t.Setenv("UV_NO_CONFIG", "1")
+	t.Setenv("UV_PYTHON_DOWNLOADS", "never")
 	for name, lock := range map[string][]byte{"url": url, "path": path} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
