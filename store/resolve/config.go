@@ -43,12 +43,9 @@ func (r *Resolver) addConfig(k keyWriter, req Request) {
 			k.stat(path)
 		}
 	}
-	env := slices.DeleteFunc(slices.Clone(r.Env), func(v string) bool {
-		return !strings.HasPrefix(v, "UV_") && !strings.HasPrefix(v, "PIP_") && !strings.HasPrefix(v, "PYENV_VERSION=")
-	})
-	k.set("variable", env)
-	slices.Sort(env)
-	for _, v := range env {
+	variables := r.variables()
+	k.set("variable", variables)
+	for _, v := range variables {
 		_, value, _ := strings.Cut(v, "=")
 		for word := range strings.FieldsSeq(value) { // PIP_CONSTRAINT and others take several
 			if !filepath.IsAbs(word) {
@@ -60,6 +57,16 @@ func (r *Resolver) addConfig(k keyWriter, req Request) {
 	for _, path := range r.configFiles(req) {
 		k.file(path)
 	}
+}
+
+// variables returns what of the environment configures a resolver, sorted.
+// PYENV_VERSION decides what a pyenv shim runs.
+func (r *Resolver) variables() []string {
+	variables := slices.DeleteFunc(slices.Clone(r.Env), func(v string) bool {
+		return !strings.HasPrefix(v, "UV_") && !strings.HasPrefix(v, "PIP_") && !strings.HasPrefix(v, "PYENV_VERSION=")
+	})
+	slices.Sort(variables)
+	return variables
 }
 
 // configFiles returns where pip and uv look for configuration (pip's

@@ -55,7 +55,7 @@ type Request struct {
 // An Answer is what satisfies a request.
 type Answer struct {
 	Pylock []byte     // relative paths in it are relative to the request's Dir
-	Pins   []lock.Pin // chosen from Pylock for the request's Python
+	Pins   []lock.Pin // chosen from Pylock for the request's Python; their URLs may hold a password
 	Asked  time.Time  // when a resolver gave the answer
 	Notes  []string   // what the user should know: warnings, the age of an answer
 }
@@ -82,6 +82,15 @@ type entry struct {
 // there is an older answer, that one is given with a note, unless req.Refresh
 // insists.
 func (r *Resolver) With(ctx context.Context, req Request) (*Answer, error) {
+	a, err := r.with(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	r.authorize(a.Pins, req)
+	return a, nil
+}
+
+func (r *Resolver) with(ctx context.Context, req Request) (*Answer, error) {
 	key, err := r.Key(req)
 	if err != nil {
 		return nil, err

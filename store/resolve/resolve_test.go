@@ -466,3 +466,48 @@ func TestKey(t *testing.T) {
 		t.Errorf("error %v for a wheel that isn't there, want ErrNotExist", err)
 	}
 }
+
+// TestCredentials holds that logins come back to the hosts they are for, in the
+// pins alone.
+func TestCredentials(t *testing.T) {
+	tests := []struct {
+		name   string
+		config func(*world)
+		want   string // the pin's URL up to the path
+	}{
+		{"none", func(*world) {}, "https://example.com"},
+		{"variable", func(w *world) {
+			w.Env = append(w.Env, "UV_INDEX=corp=https://u:s%20x@example.com/simple https://b@example.org/")
+		}, "https://u:s%20x@example.com"},
+		{"pip.conf", func(w *world) {
+			w.write("home/.config/pip/pip.conf", "[global]\nindex-url = https://u:s@example.com/simple\n", 0o644)
+		}, "https://u:s@example.com"},
+		{"uv.toml", func(w *world) {
+			w.write("project/uv.toml", "index-url = \"https://u:s@example.com\"\n", 0o644)
+		}, "https://u:s@example.com"},
+		{"another host", func(w *world) { w.Env = append(w.Env, "PIP_INDEX_URL=https://u:s@example.com:8443/simple") }, "https://example.com"},
+		{"another scheme", func(w *world) { w.Env = append(w.Env, "PIP_INDEX_URL=http://u:s@example.com/simple") }, "https://example.com"},
+		{"variables in their place", func(w *world) { w.Env = append(w.Env, "PIP_INDEX_URL=https://${USER}:s@example.com/simple") }, "https://example.com"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.script("bin/uv", prints(lockText("foo", "1.0")))
+			test.config(w)
+			for _, which := range []string{"fresh", "kept"} {
+				a, err := w.With(context.Background(), w.request("foo"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := test.want + "/foo-1.0-py3-none-any.whl"; a.Pins[0].URL != want {
+					t.Errorf("%s: found %q, want %q", which, a.Pins[0].URL, want)
+				}
+			}
+			for _, kept := range w.Cache.(memory) {
+				if strings.Contains(string(kept), "@") {
+					t.Errorf("the cache has the login: %s", kept)
+				}
+			}
+		})
+	}
+}
