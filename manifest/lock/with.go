@@ -39,14 +39,14 @@ func ParseWith(arg, dir string) (With, error) {
 	if path, ok := FilePath(place); ok {
 		return withPath(arg, path, extras)
 	}
-	if scheme, _, ok := strings.Cut(place, "://"); ok && !strings.ContainsAny(scheme, " @") {
-		return withURL(arg, place, extras)
-	}
 	if isPath(place) {
 		if !filepath.IsAbs(place) {
 			place = filepath.Join(dir, place)
 		}
 		return withPath(arg, filepath.Clean(place), extras)
+	}
+	if isURL(place) {
+		return withURL(arg, place, extras)
 	}
 	return withRequirement(arg)
 }
@@ -62,12 +62,20 @@ func cutExtras(arg string) (place string, extras []string, err error) {
 	return place + ".whl", r.Extras, err
 }
 
-// isPath tells a path from a requirement as pip does, without asking the disk.
+// isPath tells a path from a URL and a requirement as pip does, without asking
+// the disk. No requirement begins with a dot or a slash.
 func isPath(s string) bool {
-	if strings.Contains(s, "://") || strings.Contains(s, " @") {
-		return false // name @ URL
+	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "/") {
+		return true
 	}
-	return s == "." || s == ".." || strings.Contains(s, "/") || isArchive(s)
+	reference := strings.Contains(s, "://") || strings.Contains(s, " @") // name @ URL
+	return !reference && (strings.Contains(s, "/") || isArchive(s))
+}
+
+// isURL tells a URL from "name @ URL".
+func isURL(s string) bool {
+	scheme, _, ok := strings.Cut(s, "://")
+	return ok && !strings.ContainsAny(scheme, " @")
 }
 
 // isArchive reports whether s ends like the file of a package.

@@ -19,6 +19,8 @@ func TestParseWith(t *testing.T) {
 		{arg: "foo-1-py3-none-any.whl", want: With{Wheel: "/project/foo-1-py3-none-any.whl", Name: "foo"}},
 		{arg: "../foo-1-py3-none-any.whl[b, a]", want: With{Wheel: "/foo-1-py3-none-any.whl", Name: "foo", Extras: []string{"a", "b"}}},
 		{arg: "/a b/foo-1-py3-none-any.whl", want: With{Wheel: "/a b/foo-1-py3-none-any.whl", Name: "foo"}},
+		{arg: "/a @b://c/foo-1-py3-none-any.whl", want: With{Wheel: "/a @b:/c/foo-1-py3-none-any.whl", Name: "foo"}},
+		{arg: "foo@https://example.com/foo-1-py3-none-any.whl", want: With{Requirement: "foo@https://example.com/foo-1-py3-none-any.whl", Name: "foo"}},
 		{arg: "./dist", want: With{Dir: "/project/dist"}},
 		{arg: "dist/", want: With{Dir: "/project/dist"}},
 		{arg: ".", want: With{Dir: "/project"}},
