@@ -135,12 +135,9 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 
 // Unmount unmounts. A mount that is used stays, and the error is a [BusyError],
 // unless detach is set: then the mount point is free at once and processes go
-// on with what they have open.
+// on with what they have open. A server that dies meanwhile is [ErrNotMounted].
 func (c *Client) Unmount(ctx context.Context, detach bool) error {
 	r, err := c.ask(ctx, request{Verb: verbUnmount, Detach: detach})
-	if errors.Is(err, ErrNotMounted) {
-		return nil // it went by itself
-	}
 	if err != nil {
 		return err
 	}
@@ -172,15 +169,23 @@ func Unmount(ctx context.Context, dir string, detach bool) error {
 	if err != nil {
 		return err
 	}
-	c, err := dial(ctx, dir, state)
-	if err == nil {
-		defer c.Close()
-		return c.Unmount(ctx, detach)
+	for asked := false; ; asked = true {
+		c, err := dial(ctx, dir, state)
+		if errors.Is(err, ErrNotMounted) {
+			if err = clear(dir, state); asked && errors.Is(err, ErrNotMounted) {
+				err = nil // it went by itself, leaving nothing
+			}
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		err = c.Unmount(ctx, detach)
+		c.Close()
+		if !errors.Is(err, ErrNotMounted) {
+			return err
+		}
 	}
-	if !errors.Is(err, ErrNotMounted) {
-		return err
-	}
-	return clear(dir, state)
 }
 
 // clear removes the mount and the state of a server that died.

@@ -4,10 +4,15 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/fusefs/mount"
 )
@@ -26,12 +31,20 @@ func checkGone(t *testing.T, w mount.Want, pid int) {
 			}
 		}
 		if pid != 0 {
-			if _, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid))); err == nil {
+			if alive(pid) {
 				return "the server is left"
 			}
 		}
 		return ""
 	})
+}
+
+// alive reports whether the process runs. One that ended and that nobody has
+// waited for yet does not.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	_, state, _ := strings.Cut(string(stat), ") ")
+	return err == nil && !strings.HasPrefix(state, "Z")
 }
 
 func status(t *testing.T, w mount.Want) mount.Status {
@@ -103,4 +116,145 @@ func TestWarmMountIsUsedAgain(t *testing.T) {
 	}
 	l.Close() // the last lease's keep counts
 	checkGone(t, w, pid)
+}
+
+func TestLeaseOfAnotherTree(t *testing.T) {
+	one := serverConfig{Config: mount.Config{Keep: time.Hour}}
+	w := newWant(t, one)
+	l := lease(t, w)
+	one.Config.Dir, one.Config.Tree = w.Dir, "two"
+	two := wantFor(t, one)
+
+	if l, err := mount.Lease(testContext(t), two); !errors.Is(err, mount.ErrInUse) {
+		t.Errorf("beside a lease: %v, %v, want ErrInUse", l, err)
+	}
+	l.Close()
+	eventually(t, testContext(t), func() string {
+		l, err := mount.Lease(testContext(t), two)
+		if errors.Is(err, mount.ErrInUse) {
+			return "the lease is still there" // the server has not seen it go
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return ""
+	})
+	b, err := os.ReadFile(filepath.Join(w.Dir, "tree"))
+	if err != nil || string(b) != "two" {
+		t.Errorf("tree: %q, %v, want two", b, err)
+	}
+}
+
+func TestManyLeasesAtOnce(t *testing.T) {
+	w := newWant(t, serverConfig{})
+	const n = 16
+	leases := make([]*os.File, n)
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { leases[i], errs[i] = mount.Lease(testContext(t), w) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	s := status(t, w)
+	if len(s.Leases) != n {
+		t.Errorf("%d leases on one server, want %d", len(s.Leases), n)
+	}
+	for _, l := range leases {
+		l.Close()
+	}
+	checkGone(t, w, s.PID)
+}
+
+func TestLeaseIsInherited(t *testing.T) {
+	w := newWant(t, serverConfig{})
+	l := lease(t, w)
+	cat := exec.Command("cat")
+	stdin, err := cat.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cat.ExtraFiles = []*os.File{l}
+	if err := cat.Start(); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	s := status(t, w)
+	if s.State != "used" {
+		t.Errorf("a child has the lease, and the mount is %s", s.State)
+	}
+	stdin.Close()
+	if err := cat.Wait(); err != nil {
+		t.Error(err)
+	}
+	checkGone(t, w, s.PID)
+}
+
+func TestLeaseSurvivesExec(t *testing.T) {
+	l := lease(t, newWant(t, serverConfig{}))
+	flags, err := unix.FcntlInt(l.Fd(), unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC != 0 {
+		t.Errorf("descriptor flags %#x, %v: closed on exec", flags, err)
+	}
+	if l.Fd() < 60 {
+		t.Errorf("descriptor %d is one that scripts use", l.Fd())
+	}
+}
+
+// A process may use the mount without a lease: daemons close what they inherit.
+func TestMountWaitsForItsUsers(t *testing.T) {
+	tests := []struct {
+		name  string
+		uses  string
+		start func(w mount.Want) *exec.Cmd
+	}{
+		{"working directory", "cwd", func(w mount.Want) *exec.Cmd {
+			c := exec.Command("cat")
+			c.Dir = filepath.Join(w.Dir, "lib")
+			return c
+		}},
+		{"virtual environment", "", func(w mount.Want) *exec.Cmd {
+			c := exec.Command("cat")
+			c.Env = append(os.Environ(), "VIRTUAL_ENV="+w.Dir)
+			return c
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWant(t, serverConfig{})
+			l := lease(t, w)
+			unix.CloseOnExec(int(l.Fd()))
+			cmd := test.start(w)
+			stdin, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			l.Close()
+			eventually(t, testContext(t), func() string {
+				if s := status(t, w); s.State != "warm" {
+					return "the mount is " + s.State
+				}
+				return ""
+			})
+			if test.uses != "" {
+				var busy *mount.BusyError
+				err := mount.Unmount(testContext(t), w.Dir, false)
+				if !errors.As(err, &busy) || len(busy.Processes) != 1 || busy.Processes[0] != (mount.Process{PID: cmd.Process.Pid, Name: "cat", Uses: test.uses}) {
+					t.Errorf("unmounting: %v, want cat (pid %d, %s)", err, cmd.Process.Pid, test.uses)
+				}
+			}
+			s := status(t, w)
+			stdin.Close()
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+			checkGone(t, w, s.PID)
+		})
+	}
 }

@@ -91,8 +91,9 @@ func detachDead(dir string) (found bool, err error) {
 	}
 	for isMounted(dir) {
 		found = true
-		var st unix.Stat_t
-		if err := unix.Stat(dir, &st); !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+		// Not stat(2): the kernel goes on answering that from its cache.
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
 			return found, fmt.Errorf("%q is mounted by sitefs, but its server can't be found (was its state folder removed, or XDG_STATE_HOME changed?); unmount it with \"umount -l\" or \"fusermount3 -uz\": %w", dir, ErrInUse)
 		}
 		if err := unmount(dir, true, false); err != nil {
