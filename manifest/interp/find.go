@@ -49,11 +49,10 @@ func New(c Cache) (*Finder, error) {
 // usualPlaces are where pyenv, uv, distributions, Homebrew and python.org's
 // installer put interpreters.
 func (f *Finder) usualPlaces() []string {
-	pyenv := cmp.Or(f.Getenv("PYENV_ROOT"), filepath.Join(f.Home, ".pyenv"))
 	data := cmp.Or(f.Getenv("XDG_DATA_HOME"), filepath.Join(f.Home, ".local", "share"))
 	uv := cmp.Or(f.Getenv("UV_PYTHON_INSTALL_DIR"), filepath.Join(data, "uv", "python"))
 	return []string{
-		filepath.Join(pyenv, "versions", "*", "bin"),
+		filepath.Join(f.pyenvRoot(), "versions", "*", "bin"),
 		filepath.Join(uv, "*", "bin"),
 		"/usr/bin",
 		"/usr/local/bin",
@@ -82,7 +81,7 @@ func (f *Finder) Find(ctx context.Context, req Request) (*Python, error) {
 		p, err := f.wished(ctx, req.Python, cmp.Or(req.PythonBy, "--python"))
 		return req.accept(p, err)
 	}
-	if file := upward(cmp.Or(req.Dir, f.Dir), ".python-version"); file != "" {
+	if file := upward(f.project(req), ".python-version"); file != "" {
 		versions, err := readVersionFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNoPython, err)
@@ -93,7 +92,7 @@ func (f *Finder) Find(ctx context.Context, req Request) (*Python, error) {
 		}
 	}
 	if env := f.Getenv("VIRTUAL_ENV"); env != "" {
-		if python := filepath.Join(env, "bin", "python"); exists(python) {
+		if python := filepath.Join(f.absolute(env), "bin", "python"); exists(python) {
 			p, err := f.Probe(ctx, python)
 			return req.accept(withSource(p, "the active virtual environment "+env), err)
 		}
@@ -122,10 +121,9 @@ func withSource(p *Python, source string) *Python {
 // pinned returns the first Python of a .python-version that is there. Each line
 // is a version or a named environment of pyenv, or a request as --python takes.
 func (f *Finder) pinned(ctx context.Context, versions []string, file string) (*Python, error) {
-	root := cmp.Or(f.Getenv("PYENV_ROOT"), filepath.Join(f.Home, ".pyenv"))
 	var first error
 	for _, version := range versions {
-		p, err := f.pinnedTo(ctx, root, version, file)
+		p, err := f.pinnedTo(ctx, version, file)
 		if err == nil {
 			return p, nil
 		}
@@ -136,7 +134,8 @@ func (f *Finder) pinned(ctx context.Context, versions []string, file string) (*P
 	return nil, first
 }
 
-func (f *Finder) pinnedTo(ctx context.Context, root, version, file string) (*Python, error) {
+func (f *Finder) pinnedTo(ctx context.Context, version, file string) (*Python, error) {
+	root := f.pyenvRoot()
 	if version == "system" {
 		python := cmp.Or(f.lookPath("python3", filepath.Join(root, "shims")), f.lookPath("python", filepath.Join(root, "shims")))
 		if python == "" {

@@ -30,7 +30,8 @@ var ErrNoPython = errors.New("no usable Python")
 type Python struct {
 	Executable     string // as sys._base_executable reports it: stable links are kept
 	Home           string // its directory, for pyvenv.cfg
-	Key            string // its identity, see the function Key
+	Found          string // the absolute path that led to it: itself, a shim, a virtual environment's python
+	Key            string // its identity, see the function Key; that of Found is the same
 	Source         string // why Find chose it, such as "/proj/.python-version"; "" from Probe
 	Implementation string // sys.implementation.name: cpython, pypy
 	Version        [3]int

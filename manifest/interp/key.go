@@ -102,7 +102,7 @@ func elfLoader(path string) (string, error) {
 	}
 	defer f.Close()
 	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP && p.Filesz < syscall.PathMax {
+		if p.Type == elf.PT_INTERP && p.Filesz <= unix.PathMax {
 			name := make([]byte, p.Filesz)
 			if _, err := p.ReadAt(name, 0); err != nil {
 				return "", fmt.Errorf("%q: the name of its loader: %w", path, err)
@@ -122,9 +122,7 @@ const maxHops = 8
 func (f *Finder) resolve(ctx context.Context, executable string) (string, error) {
 	path := executable
 	for range maxHops {
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(f.Dir, path)
-		}
+		path = f.absolute(path)
 		next, err := f.follow(ctx, path)
 		if err != nil || next == "" {
 			return path, err

@@ -61,7 +61,7 @@ func (f *Finder) Probe(ctx context.Context, executable string) (*Python, error) 
 	if err != nil {
 		return nil, unusable(executable, err)
 	}
-	p.Key = key
+	p.Found, p.Key = f.absolute(executable), key
 	return p, nil
 }
 

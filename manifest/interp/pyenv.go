@@ -54,7 +54,10 @@ func (f *Finder) pyenvVersions(root string) (versions []string, origin string) {
 	}
 	file := filepath.Join(root, "version")
 	for _, dir := range []string{f.Getenv("PYENV_DIR"), f.Dir} {
-		if found := upward(dir, ".python-version"); dir != "" && found != "" {
+		if dir == "" {
+			continue
+		}
+		if found := upward(f.absolute(dir), ".python-version"); found != "" {
 			file = found
 			break
 		}
@@ -163,11 +166,8 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // left out, or "".
 func (f *Finder) lookPath(name string, but ...string) string {
 	for _, dir := range filepath.SplitList(f.Getenv("PATH")) {
-		dir = cmp.Or(dir, ".")
-		if !filepath.IsAbs(dir) {
-			dir = filepath.Join(f.Dir, dir)
-		}
-		if path := filepath.Join(dir, name); !slices.Contains(but, filepath.Clean(dir)) && isExecutable(path) {
+		dir = filepath.Clean(f.absolute(cmp.Or(dir, ".")))
+		if path := filepath.Join(dir, name); !slices.Contains(but, dir) && isExecutable(path) {
 			return path
 		}
 	}
