@@ -149,10 +149,11 @@ func (f *FS) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status
 	return append([]byte(nil), target...), fuse.OK
 }
 
-// Open and OpenDir say that the kernel need not ask; they get one request each
-// in the life of a mount.
+// Open, OpenDir and Flush say that the kernel need not ask; they get one
+// request each in the life of a mount.
 func (f *FS) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status    { return fuse.ENOSYS }
 func (f *FS) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.ENOSYS }
+func (f *FS) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status                 { return fuse.ENOSYS }
 
 // Ioctl answers isatty(3), which Python before 3.14 asks of every file that it
 // opens and the kernel asks here each time.
@@ -201,9 +202,11 @@ func (f *FS) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id uint64, a *tree.
 		}
 		off++
 	}
+	var a tree.Attr // one for all entries, since add makes it escape
 	for ; off-dots < uint64(children.Len()); off++ {
-		name, id, a, err := children.At(int(off - dots))
-		if err != nil {
+		var name []byte
+		var id tree.ID
+		if name, id, a, err = children.At(int(off - dots)); err != nil {
 			return f.status("listing a directory", f.id(in.NodeId), err)
 		}
 		node := f.swap(uint64(id))
