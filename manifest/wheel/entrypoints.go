@@ -82,7 +82,7 @@ func splitINI(b []byte) ([]string, error) {
 		for _, c := range line {
 			// str.splitlines ends a line at some of these, configparser does not.
 			if unicode.IsControl(c) && c != '\t' || c == '\u2028' || c == '\u2029' {
-				return nil, invalidf("control character %U in line %q", c, line)
+				return nil, invalidf("control character %U in line %.200q", c, line)
 			}
 		}
 		line = strings.TrimSpace(line)
@@ -100,7 +100,7 @@ func parseGroup(line string) (name string, ok bool, err error) {
 	}
 	name, ok = strings.CutSuffix(line[1:], "]")
 	if !ok || strings.ContainsAny(name, "[]") {
-		return "", false, invalidf("line %q is not a group header, want %q", line, "[name]")
+		return "", false, invalidf("line %.200q is not a group header, want %q", line, "[name]")
 	}
 	return name, true, nil
 }
@@ -110,7 +110,7 @@ func parseGroup(line string) (name string, ok bool, err error) {
 func parseEntryPoint(line string) (EntryPoint, error) {
 	name, value, ok := strings.Cut(line, "=")
 	if !ok {
-		return EntryPoint{}, invalidf("line %q has no %q, want %q", line, "=", "name = module:attr")
+		return EntryPoint{}, invalidf("line %.200q has no %q, want %q", line, "=", "name = module:attr")
 	}
 	p := EntryPoint{Name: strings.TrimSpace(name)}
 	if err := checkScriptName(p.Name); err != nil {
@@ -119,14 +119,14 @@ func parseEntryPoint(line string) (EntryPoint, error) {
 	value = strings.TrimSpace(value)
 	if object, extras, ok := strings.Cut(value, "["); ok {
 		if !strings.HasSuffix(extras, "]") {
-			return EntryPoint{}, invalidf("entry point %q has unclosed extras: %q", p.Name, value)
+			return EntryPoint{}, invalidf("entry point %q has unclosed extras: %.200q", p.Name, value)
 		}
 		value = object
 	}
 	module, attr, ok := strings.Cut(value, ":")
 	p.Module, p.Attr = strings.TrimSpace(module), strings.TrimSpace(attr)
 	if !ok || !isDotted(p.Module) || !isDotted(p.Attr) {
-		return EntryPoint{}, invalidf("entry point %q is %q, want %q with dotted Python names", p.Name, value, "module:attr")
+		return EntryPoint{}, invalidf("entry point %q is %.200q, want %q with dotted Python names", p.Name, value, "module:attr")
 	}
 	return p, nil
 }
@@ -138,7 +138,7 @@ func checkScriptName(name string) error {
 	case name == "" || name == "." || name == "..":
 		return invalidf("entry point name %q is not a file name", name)
 	case len(name) > maxComponent:
-		return invalidf("entry point name of %d bytes, want at most %d: %q", len(name), maxComponent, name)
+		return invalidf("entry point name of %d bytes, want at most %d: %.200q", len(name), maxComponent, name)
 	case strings.ContainsAny(name, `/\`):
 		return invalidf("entry point name %q holds a path separator", name)
 	case strings.HasPrefix(name, ";"):

@@ -31,8 +31,12 @@ type Info struct {
 	// an installer writes anew: RECORD, INSTALLER, REQUESTED, direct_url.json.
 	Files []File
 
-	Warnings []string `json:",omitempty"` // sorted
+	Warnings []string `json:",omitempty"` // sorted, at most MaxWarnings
 }
+
+// MaxWarnings is how many warnings an Info holds. Nobody reads more, and a
+// hostile wheel could give rise to a million.
+const MaxWarnings = 100
 
 // A File is one file to install.
 type File struct {
@@ -116,11 +120,15 @@ func DecodeInfo(b []byte) (*Info, error) {
 	return info, nil
 }
 
-// warnf adds a warning, in its sorted place: Extract adds some in any order.
+// warnf adds a warning in its sorted place and drops the last beyond
+// MaxWarnings: the order in which they come, which Extract's callers choose,
+// makes no difference.
 func (info *Info) warnf(format string, args ...any) {
 	s := fmt.Sprintf(format, args...)
 	i, found := slices.BinarySearch(info.Warnings, s)
-	if !found {
-		info.Warnings = slices.Insert(info.Warnings, i, s)
+	if found || i == MaxWarnings {
+		return
 	}
+	info.Warnings = slices.Insert(info.Warnings, i, s)
+	info.Warnings = info.Warnings[:min(len(info.Warnings), MaxWarnings)]
 }

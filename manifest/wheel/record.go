@@ -60,23 +60,23 @@ func parseSum(s string) (recordSum, error) {
 	algorithm, text, _ := strings.Cut(s, "=")
 	size, ok := sumSizes[algorithm]
 	if !ok {
-		return recordSum{}, fmt.Errorf("hash %q, want one of sha256, sha384 and sha512", s)
+		return recordSum{}, fmt.Errorf("hash %.200q, want one of sha256, sha384 and sha512", s)
 	}
 	sum, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
 	if err != nil || len(sum) != size {
-		return recordSum{}, fmt.Errorf("hash %q is not the urlsafe base64 of %d bytes", s, size)
+		return recordSum{}, fmt.Errorf("hash %.200q is not the urlsafe base64 of %d bytes", s, size)
 	}
 	return recordSum{algorithm, sum}, nil
 }
 
-// parseRecord reads the rows of RECORD. A row that can't be read is an error of
-// its own in bad, and left out.
-func parseRecord(b []byte) (rows []recordRow, bad []error) {
+// parseRecord reads the rows of RECORD. It asks bad what to make of a row that
+// it can't read: an error ends the reading, nil leaves out the row.
+func parseRecord(b []byte, bad func(error) error) ([]recordRow, error) {
 	if !utf8.Valid(b) {
-		return nil, []error{fmt.Errorf("RECORD is not UTF-8")}
+		return nil, bad(invalidRecordf("RECORD is not UTF-8"))
 	}
 	text := string(b)
-	rows = make([]recordRow, 0, strings.Count(text, "\n")+1)
+	rows := make([]recordRow, 0, strings.Count(text, "\n")+1)
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
@@ -86,12 +86,14 @@ func parseRecord(b []byte) (rows []recordRow, bad []error) {
 		}
 		row, err := parseRow(line)
 		if err != nil {
-			bad = append(bad, fmt.Errorf("RECORD line %d: %w", n, err))
+			if err := bad(invalidRecordf("RECORD line %d: %v", n, err)); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		rows = append(rows, row)
 	}
-	return rows, bad
+	return rows, nil
 }
 
 func parseRow(line string) (recordRow, error) {
@@ -100,16 +102,16 @@ func parseRow(line string) (recordRow, error) {
 		return recordRow{}, err
 	}
 	if len(f) != 3 {
-		return recordRow{}, fmt.Errorf("%d fields, want path, hash and size: %q", len(f), line)
+		return recordRow{}, fmt.Errorf("%d fields, want path, hash and size: %.200q", len(f), line)
 	}
 	row := recordRow{path: f[0], size: -1}
 	if row.sum, err = parseSum(f[1]); err != nil {
-		return recordRow{}, fmt.Errorf("%q: %w", row.path, err)
+		return recordRow{}, fmt.Errorf("%.200q: %w", row.path, err)
 	}
 	if f[2] != "" {
 		size, err := strconv.ParseUint(f[2], 10, 63)
 		if err != nil {
-			return recordRow{}, fmt.Errorf("%q: size %q is not a number of bytes", row.path, f[2])
+			return recordRow{}, fmt.Errorf("%.200q: size %.200q is not a number of bytes", row.path, f[2])
 		}
 		row.size = int64(size)
 	}
@@ -122,7 +124,7 @@ func parseRow(line string) (recordRow, error) {
 func splitCSV(line string) ([]string, error) {
 	for _, c := range line {
 		if unicode.IsControl(c) || c == '\u2028' || c == '\u2029' {
-			return nil, fmt.Errorf("control character %U in %q", c, line)
+			return nil, fmt.Errorf("control character %U in %.200q", c, line)
 		}
 	}
 	if !strings.Contains(line, `"`) {
@@ -159,7 +161,7 @@ func cutQuoted(line string) (field, rest string, err error) {
 	for {
 		text, after, closed := strings.Cut(rest, `"`)
 		if !closed {
-			return "", "", fmt.Errorf("a quote is not closed: %q", line)
+			return "", "", fmt.Errorf("a quote is not closed: %.200q", line)
 		}
 		b.WriteString(text)
 		if !strings.HasPrefix(after, `"`) {
@@ -170,7 +172,7 @@ func cutQuoted(line string) (field, rest string, err error) {
 		rest = after[1:]
 	}
 	if rest != "" && rest[0] != ',' {
-		return "", "", fmt.Errorf("text follows a closing quote: %q", line)
+		return "", "", fmt.Errorf("text follows a closing quote: %.200q", line)
 	}
 	return b.String(), rest, nil
 }

@@ -118,8 +118,8 @@ func compareZip(t *testing.T, b []byte) {
 
 // compareRecord demands that csv reads the same rows from what is accepted.
 func compareRecord(t *testing.T, b []byte) {
-	rows, bad := parseRecord(b)
-	if len(bad) > 0 {
+	rows, err := parseRecord(b, func(err error) error { return err })
+	if err != nil {
 		return
 	}
 	want, err := ask[[][]string](t, "record", b)

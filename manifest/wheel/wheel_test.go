@@ -40,7 +40,7 @@ func TestRefused(t *testing.T) {
 		{"Metadata-Version 3.0", meta("METADATA", "Metadata-Version: 3.0\nName: demo\nVersion: 1.0\n"), "needs a newer sitefs"},
 		{"Metadata-Version x", meta("METADATA", "Metadata-Version: x\nName: demo\nVersion: 1.0\n"), "is not a version"},
 		{"field that is not UTF-8", meta("METADATA", metadata+"Requires-Dist: \xff\n"), "is not UTF-8"},
-		{"long METADATA", meta("METADATA", metadata+"\n"+strings.Repeat("x", maxMetadata)), "want at most 16777216"},
+		{"long METADATA", meta("METADATA", metadata+"\n"+strings.Repeat("x", maxMetadata)), "want at most 4194304"},
 		{"WHEEL without Wheel-Version", meta("WHEEL", "Root-Is-Purelib: true\n"), "has no Wheel-Version"},
 		{"Wheel-Version 2.0", meta("WHEEL", "Wheel-Version: 2.0\n"), "needs a newer sitefs"},
 		{"Wheel-Version 0.9", meta("WHEEL", "Wheel-Version: 0.9\n"), "want 1.0 or later"},
@@ -158,7 +158,7 @@ func TestInfo(t *testing.T) {
 	want := &Info{
 		Name: "de-mo", RawName: "De.Mo", Version: "1.0.0", Filename: "DE.MO-1.0-2b-py3-none-any.whl", Build: "2b",
 		Tags: []string{"py3-none-any"}, DistInfo: "de_mo-1.0.dist-info", Purelib: true,
-		RequiresPython: ">=3.8,\n  <4", RequiresDist: []string{"a", "b; extra == 'x'"}, ProvidesExtra: []string{"x"},
+		RequiresPython: ">=3.8,  <4", RequiresDist: []string{"a", "b; extra == 'x'"}, ProvidesExtra: []string{"x"},
 		EntryPoints: []EntryPoint{{Name: "run", Module: "demo.cli", Attr: "Main.run"}, {Name: "win", Module: "demo", Attr: "win", GUI: true}},
 		Files:       got.Files,
 		Warnings: []string{
@@ -303,6 +303,21 @@ func TestEntryPoints(t *testing.T) {
 				t.Errorf("warnings %q", warnings)
 			}
 		})
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	var rows strings.Builder
+	for i := range 10 * MaxWarnings {
+		fmt.Fprintf(&rows, "demo/%d,,\n", i)
+	}
+	sum := digest.Of([]byte("x = 1\n")).Record()
+	_, info, err := unpackIn(t, recordWith(rows.String()+"demo/x.py,sha256="+sum+",6\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(info.Warnings) != MaxWarnings || !slices.IsSorted(info.Warnings) {
+		t.Errorf("%d warnings, want the first %d", len(info.Warnings), MaxWarnings)
 	}
 }
 
