@@ -26,9 +26,9 @@ func Read(path string, data []byte) (*Pylock, error) {
 func checkSyntax(path string) error {
 	switch base := filepath.Base(path); {
 	case base == "uv.lock":
-		return fmt.Errorf("%s: sitefs doesn't read uv.lock yet: make a pylock.toml of it with \"uv export --format pylock.toml -o pylock.toml\"", path)
+		return fmt.Errorf("%s: sitefs doesn't read uv.lock yet: make a pylock.toml of it with \"uv export --no-emit-project --format pylock.toml -o pylock.toml\"", path)
 	case base == "pyproject.toml":
-		return fmt.Errorf("%s is no lock file: make one with \"uv export --format pylock.toml -o pylock.toml\" or \"pip lock .\"", path)
+		return fmt.Errorf("%s is no lock file: make one with \"uv export --no-emit-project --format pylock.toml -o pylock.toml\" or \"pip lock .\"", path)
 	case strings.HasSuffix(base, ".txt"), strings.HasSuffix(base, ".in"):
 		return fmt.Errorf("%s: sitefs doesn't read requirements files yet: make a pylock.toml of it with \"uv pip compile --format pylock.toml -o pylock.toml %s\" or \"pip lock -r %s\"", path, base, base)
 	case !strings.HasSuffix(base, ".toml"):

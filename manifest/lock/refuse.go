@@ -21,12 +21,13 @@ func refuse(kind error, format string, args ...any) error {
 // wheelsOnly refuses sources without a wheel, all in one message.
 func (t *target) wheelsOnly(sources []source) error {
 	var lines []string
-	var foreign, unbuilt *pkg
+	foreign := false
+	var unbuilt *pkg
 	for _, s := range sources {
 		switch {
 		case s.wheel != nil:
 		case len(s.pkg.wheels) > 0:
-			foreign = s.pkg
+			foreign = true
 			lines = append(lines, fmt.Sprintf("%s: the lock file offers %s", s.pkg, offers(s.pkg.wheels)))
 		default:
 			unbuilt = s.pkg
@@ -36,7 +37,7 @@ func (t *target) wheelsOnly(sources []source) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	if foreign != nil {
+	if foreign {
 		lines = append(lines, fmt.Sprintf("%s takes %s: lock again for it, or choose another with --python", t.name, t.takes()))
 	}
 	if unbuilt != nil {
@@ -55,7 +56,7 @@ func (p *pkg) unbuilt() string {
 	case p.vcs != "":
 		return "a version control checkout (" + p.vcs + ")"
 	default:
-		return "a directory of sources (" + p.directory + ")"
+		return "a directory of sources (" + p.directory + "; uv export --no-emit-project leaves a project itself out)"
 	}
 }
 
