@@ -261,7 +261,7 @@ func TestFailure(t *testing.T) {
 	w := newWorld(t)
 	w.script("bin/uv", "echo 'error: No solution: see https://u:secret@example.com/simple' >&2; exit 1")
 	got := w.resolve(w.request("foo @ https://u:secret@example.com/foo-1-py3-none-any.whl", "bar"))
-	for _, want := range []string{`"bar"`, "CPython 3.12.1", "uv failed (exit code 1)", "  error: No solution: see https://example.com/simple", "build what has no wheel"} {
+	for _, want := range []string{`"bar"`, "CPython 3.12.1", "uv failed (exit code 1)", "  error: No solution: see https://example.com/simple", "change the requirements"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("error %q, want one with %q", got, want)
 		}
@@ -271,6 +271,23 @@ func TestFailure(t *testing.T) {
 	}
 	if len(w.Cache.(memory)) != 0 {
 		t.Error("a failure was kept")
+	}
+}
+
+func TestUnreachableIndex(t *testing.T) {
+	const way = "see that the index can be reached"
+	tests := []struct{ name, script, body string }{
+		{"uv", "bin/uv", "echo 'error: Request failed after 3 retries' >&2; exit 2"},
+		{"pip", "prefix/bin/python", "echo \"WARNING: Retrying (Retry(total=0)) after connection broken by 'x'\" >&2; exit 1"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.script(test.script, test.body)
+			if got := w.resolve(w.request("foo")); !strings.Contains(got, way) {
+				t.Errorf("error %q, want one with %q", got, way)
+			}
+		})
 	}
 }
 

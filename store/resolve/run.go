@@ -45,6 +45,26 @@ func (f *failure) tail() string {
 	return "  " + lock.Redacted(strings.Join(lines, "\n  "))
 }
 
+// unreachable reports whether the resolver failed for want of an index rather
+// than of a solution: uv then exits with 2, and pip tells of its retries.
+func (f *failure) unreachable() bool {
+	return f.tool == "uv" && f.code == 2 || f.tool == "pip" && strings.Contains(f.stderr, "connection broken by")
+}
+
+// explain puts what was asked before a resolver's failure, and what can be done
+// after it. Other errors stay as they are.
+func (q Request) explain(err error) error {
+	var f *failure
+	if !errors.As(err, &f) {
+		return err
+	}
+	way := "change the requirements, or make a wheel of what has none (pip wheel, uv build) and name that"
+	if f.unreachable() {
+		way = "see that the index can be reached, or give a lock file (-r), which needs none"
+	}
+	return fmt.Errorf("%s can't be resolved for %s: %w\n%s was asked with your own configuration, for wheels only: %s", q.names(), q.Python, f, f.tool, way)
+}
+
 // A command is one run of a resolver.
 type command struct {
 	name  string // for messages

@@ -3,7 +3,6 @@ package resolve
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 )
 
@@ -39,15 +38,4 @@ func uvAbsent(path string, err error) error {
 		return &absentError{path + " is too old to write a pylock.toml"}
 	}
 	return err
-}
-
-// explain puts what was asked before a resolver's failure, and what can be done
-// after it.
-func (q Request) explain(err error) error {
-	var f *failure
-	if !errors.As(err, &f) {
-		return err
-	}
-	return fmt.Errorf("%s can't be resolved for %s: %w\n%s was asked for wheels only, with your own configuration: change the requirements, or build what has no wheel (pip wheel, uv build) and name that wheel",
-		q.names(), q.Python, f, f.tool)
 }
