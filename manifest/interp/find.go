@@ -78,7 +78,7 @@ func Find(ctx context.Context, req Request, c Cache) (*Python, error) {
 // that names both sides.
 func (f *Finder) Find(ctx context.Context, req Request) (*Python, error) {
 	if req.Python != "" {
-		p, err := f.wished(ctx, req.Python, cmp.Or(req.PythonBy, "--python"))
+		p, err := f.wished(ctx, req)
 		return req.accept(p, err)
 	}
 	if file := upward(f.project(req), ".python-version"); file != "" {
@@ -87,7 +87,7 @@ func (f *Finder) Find(ctx context.Context, req Request) (*Python, error) {
 			return nil, fmt.Errorf("%w: %w", ErrNoPython, err)
 		}
 		if len(versions) > 0 {
-			p, err := f.pinned(ctx, versions, file)
+			p, err := f.pinned(ctx, versions, file, req)
 			return req.accept(p, err)
 		}
 	}
@@ -97,7 +97,7 @@ func (f *Finder) Find(ctx context.Context, req Request) (*Python, error) {
 			return req.accept(withSource(p, "the active virtual environment "+env), err)
 		}
 	}
-	return f.search(ctx, wish{}, req.Requires, req.requirer())
+	return f.search(ctx, wish{}, "", req)
 }
 
 func (req Request) requirer() string { return cmp.Or(req.RequiresBy, "the lock file") }
@@ -120,10 +120,10 @@ func withSource(p *Python, source string) *Python {
 
 // pinned returns the first Python of a .python-version that is there. Each line
 // is a version or a named environment of pyenv, or a request as --python takes.
-func (f *Finder) pinned(ctx context.Context, versions []string, file string) (*Python, error) {
+func (f *Finder) pinned(ctx context.Context, versions []string, file string, req Request) (*Python, error) {
 	var first error
 	for _, version := range versions {
-		p, err := f.pinnedTo(ctx, version, file)
+		p, err := f.pinnedTo(ctx, version, file, req)
 		if err == nil {
 			return p, nil
 		}
@@ -134,7 +134,7 @@ func (f *Finder) pinned(ctx context.Context, versions []string, file string) (*P
 	return nil, first
 }
 
-func (f *Finder) pinnedTo(ctx context.Context, version, file string) (*Python, error) {
+func (f *Finder) pinnedTo(ctx context.Context, version, file string, req Request) (*Python, error) {
 	root := f.pyenvRoot()
 	if version == "system" {
 		python := cmp.Or(f.lookPath("python3", filepath.Join(root, "shims")), f.lookPath("python", filepath.Join(root, "shims")))
@@ -154,36 +154,33 @@ func (f *Finder) pinnedTo(ctx context.Context, version, file string) (*Python, e
 	if err != nil || w.path != "" || w.program != "" {
 		return nil, fmt.Errorf("%w: %s asks for %q, which is neither a version nor an environment that pyenv has; install it, or name another with --python", ErrNoPython, file, version)
 	}
-	return f.wishedVersion(ctx, w, version, file)
+	p, err := f.search(ctx, w, asks(file, version), req)
+	return withSource(p, file), err
 }
 
-// wished returns the Python that source asks for in the words of --python.
-func (f *Finder) wished(ctx context.Context, text, source string) (*Python, error) {
-	w, err := f.parseWish(text)
+func asks(source, text string) string { return fmt.Sprintf("%s asks for %q", source, text) }
+
+// wished returns the Python that --python means.
+func (f *Finder) wished(ctx context.Context, req Request) (*Python, error) {
+	source := cmp.Or(req.PythonBy, "--python")
+	w, err := f.parseWish(req.Python)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s %q: %w", ErrNoPython, source, text, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrNoPython, asks(source, req.Python), err)
 	}
+	var p *Python
 	switch {
 	case w.path != "":
-		p, err := f.Probe(ctx, pythonIn(w.path))
-		return withSource(p, source), err
+		p, err = f.Probe(ctx, pythonIn(w.path))
 	case w.program != "":
 		path := f.lookPath(w.program)
 		if path == "" {
-			return nil, fmt.Errorf("%w: %s asks for %q, which is neither a version, nor a file, nor a program in PATH", ErrNoPython, source, text)
+			return nil, fmt.Errorf("%w: %s, which is neither a version, nor a file, nor a program in PATH", ErrNoPython, asks(source, req.Python))
 		}
-		p, err := f.Probe(ctx, path)
-		return withSource(p, source), err
+		p, err = f.Probe(ctx, path)
+	default:
+		p, err = f.search(ctx, w, asks(source, req.Python), req)
 	}
-	return f.wishedVersion(ctx, w, text, source)
-}
-
-func (f *Finder) wishedVersion(ctx context.Context, w wish, text, source string) (*Python, error) {
-	p, err := f.search(ctx, w, pyver.SpecifierSet{}, "")
-	if err != nil {
-		return nil, fmt.Errorf("%s asks for Python %q: %w", source, text, err)
-	}
-	return withSource(p, source), nil
+	return withSource(p, source), err
 }
 
 // pythonIn returns the interpreter of a directory, be it an environment or an
@@ -200,12 +197,13 @@ func pythonIn(path string) string {
 	return filepath.Join(path, "bin", "python3")
 }
 
-// search returns the first candidate that is wished for and required. A
-// pre-release is taken only where no final release fits.
-func (f *Finder) search(ctx context.Context, w wish, requires pyver.SpecifierSet, by string) (*Python, error) {
+// search returns the first candidate that w, which asked describes, and
+// req.Requires both take. A pre-release is taken only where no final release fits.
+func (f *Finder) search(ctx context.Context, w wish, asked string, req Request) (*Python, error) {
+	const source = "PATH and the usual places"
 	var prerelease *Python
 	var refused []string
-	for path := range f.candidates() {
+	for path := range f.candidates(ctx) {
 		p, err := f.Probe(ctx, path)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -215,25 +213,42 @@ func (f *Finder) search(ctx context.Context, w wish, requires pyver.SpecifierSet
 			continue
 		}
 		err = w.refuses(p)
-		if err == nil && !satisfies(p, requires) {
-			err = fmt.Errorf("is not %s, which %s requires", requires, by)
+		if err == nil && !satisfies(p, req.Requires) {
+			err = fmt.Errorf("is not %s", req.Requires)
 		}
 		switch {
 		case err != nil:
 			refused = append(refused, fmt.Sprintf("%s %v", p, err))
 		case !p.isPrerelease():
-			return withSource(p, "PATH and the usual places"), nil
+			return withSource(p, source), nil
 		case prerelease == nil:
-			prerelease = withSource(p, "PATH and the usual places")
+			prerelease = withSource(p, source)
 		}
 	}
 	if prerelease != nil {
 		return prerelease, nil
 	}
-	if len(refused) == 0 {
-		return nil, fmt.Errorf("%w: there is none in PATH and the usual places; install one, or name one with --python", ErrNoPython)
+	return nil, noneFits(refused, asked, req)
+}
+
+// noneFits is the error of a search: what was looked for, and why nothing that
+// was found is it.
+func noneFits(refused []string, asked string, req Request) error {
+	var looked []string
+	if asked != "" {
+		looked = append(looked, asked)
 	}
-	return nil, fmt.Errorf("%w of those found; install one that fits, or name one with --python:\n  %s", ErrNoPython, strings.Join(refused, "\n  "))
+	if !req.Requires.IsZero() {
+		looked = append(looked, fmt.Sprintf("%s requires Python %s", req.requirer(), req.Requires))
+	}
+	if len(looked) == 0 {
+		looked = append(looked, fmt.Sprintf("sitefs needs Python %d.%d or newer", oldest[0], oldest[1]))
+	}
+	what := strings.Join(looked, " and ")
+	if len(refused) == 0 {
+		return fmt.Errorf("%w: %s, and none is in PATH and the usual places; install one, or name one with --python", ErrNoPython, what)
+	}
+	return fmt.Errorf("%w: %s, and none of those found fits; install one, or name one with --python:\n  %s", ErrNoPython, what, strings.Join(refused, "\n  "))
 }
 
 // reason says in one line why a candidate can't be used, without the advice
@@ -251,21 +266,22 @@ func reason(path string, err error) string {
 }
 
 // candidates yields the interpreters of PATH and then of the usual places, each
-// once, however many names it has.
-func (f *Finder) candidates() iter.Seq[string] {
+// binary once, however many names, links and shims lead to it.
+func (f *Finder) candidates(ctx context.Context) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		seen := make(map[string]bool)
 		for dir := range f.directories() {
 			for _, path := range interpretersIn(dir) {
-				real, err := filepath.EvalSymlinks(path)
+				base, err := f.resolve(ctx, path)
+				if _, shim := shimRoot(path); shim && err != nil {
+					continue // pyenv has the program in a version that is not chosen
+				}
 				if err != nil {
+					base = path // Probe says what is wrong with it
+				}
+				real, err := filepath.EvalSymlinks(base)
+				if err != nil || seen[real] {
 					continue // a dangling link is no interpreter
-				}
-				if _, shim := shimRoot(path); shim {
-					real = path // one file runs many
-				}
-				if seen[real] || !isExecutable(real) {
-					continue
 				}
 				seen[real] = true
 				if !yield(path) {
@@ -329,11 +345,11 @@ func plainness(path string) int {
 	return 2
 }
 
-// isInterpreterName tells python3.12 and pypy3 from python3-config.
+// isInterpreterName tells python3.12 and pypy3 from python3-config and python2.
 func isInterpreterName(name string) bool {
 	for _, prefix := range []string{"python", "pypy"} {
 		if rest, ok := strings.CutPrefix(name, prefix); ok {
-			return strings.Trim(strings.TrimSuffix(rest, "t"), "0123456789.") == ""
+			return !strings.HasPrefix(rest, "2") && strings.Trim(strings.TrimSuffix(rest, "t"), "0123456789.") == ""
 		}
 	}
 	return false

@@ -295,7 +295,7 @@ func TestFind(t *testing.T) {
 		{
 			name:  "nothing at all",
 			setup: func(m *machine) { m.env["PATH"] = ""; m.Places = nil },
-			want:  "there is none in PATH and the usual places",
+			want:  "needs Python 3.8 or newer, and none is in PATH",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -340,17 +340,27 @@ func TestFindRequires(t *testing.T) {
 	if err == nil {
 		t.Fatal("a Python was found that is not there")
 	}
-	for _, want := range []string{"CPython 3.9.18", "CPython 3.11.2", "PyPy 3.10.14", "is free-threaded", "is not >=3.15, which pylock.toml requires"} {
+	for _, want := range []string{"CPython 3.9.18", "CPython 3.11.2", "PyPy 3.10.14", "is free-threaded", "is not >=3.15", "pylock.toml requires Python >=3.15, and none of those found fits"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want it to list %q", err, want)
 		}
 	}
 }
 
+func TestFindTakesWhatBothSidesTake(t *testing.T) {
+	m := shared(t)
+	p, err := m.find(Request{Python: ">=3.9", Requires: specifiers(t, ">=3.12")})
+	if err != nil || p.VersionInfo != "3.12.10" || p.Source != "--python" {
+		t.Errorf("%v, %v, want 3.12.10", p, err)
+	}
+}
+
 func TestContradictionNamesBothSides(t *testing.T) {
 	m := shared(t)
 	_, err := m.find(Request{Python: "3.12.1", PythonBy: "SITEFS_PYTHON", Requires: specifiers(t, "<3.12"), RequiresBy: "pylock.dev.toml"})
-	for _, want := range []string{"SITEFS_PYTHON asks for CPython 3.12.1", "pylock.dev.toml requires Python <3.12"} {
+	for _, want := range []string{
+		`SITEFS_PYTHON asks for "3.12.1" and pylock.dev.toml requires Python <3.12`, "python) is not <3.12",
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want an error that says %q", err, want)
 		}

@@ -23,7 +23,7 @@ func realPythons(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	var paths []string
-	for path := range f.candidates() {
+	for path := range f.candidates(context.Background()) {
 		if _, shim := shimRoot(path); !shim {
 			paths = append(paths, path)
 		}
@@ -172,4 +172,28 @@ func BenchmarkKey(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkKnown is what a run with known inputs pays for its interpreter.
+func BenchmarkKnown(b *testing.B) {
+	f, err := New(make(memory))
+	if err != nil {
+		b.Fatal(err)
+	}
+	p, err := f.Find(context.Background(), Request{})
+	if err != nil {
+		b.Skip(err)
+	}
+	b.Run("inputs", func(b *testing.B) {
+		for b.Loop() {
+			f.Inputs(Request{})
+		}
+	})
+	b.Run("find", func(b *testing.B) {
+		for b.Loop() {
+			if again, err := f.Find(context.Background(), Request{}); err != nil || again.Key != p.Key {
+				b.Fatal(again, err)
+			}
+		}
+	})
 }

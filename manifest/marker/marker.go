@@ -106,7 +106,7 @@ func (g group) join() string {
 }
 
 func (g group) eval(env *Environment) (bool, error) {
-	any := false
+	holds := false
 	for _, nodes := range g {
 		all := true
 		for _, n := range nodes {
@@ -116,9 +116,9 @@ func (g group) eval(env *Environment) (bool, error) {
 			}
 			all = all && ok
 		}
-		any = any || all
+		holds = holds || all
 	}
-	return any, nil
+	return holds, nil
 }
 
 // An operand is a variable or a quoted text.
