@@ -145,7 +145,7 @@ func (f *Finder) follow(ctx context.Context, path string) (string, error) {
 	if root, ok := shimRoot(path); ok {
 		return f.pyenvWhich(root, filepath.Base(path))
 	}
-	out, err := f.run(ctx, path, "-I", "-S", "-B", "-c", "import sys; print(sys.executable)")
+	out, err := f.run(ctx, path, "import sys; print(sys.executable)", "-I", "-S", "-B", "-")
 	if err != nil {
 		return "", f.explain(ctx, path, err)
 	}

@@ -84,7 +84,7 @@ func (f *Finder) known(key string) (*report, bool) {
 
 // ask runs the interpreter at path and keeps its answer.
 func (f *Finder) ask(ctx context.Context, path, key string) (*report, error) {
-	answer, err := f.run(ctx, path, "-I", "-S", "-B", "-c", probeScript)
+	answer, err := f.run(ctx, path, probeScript, "-I", "-S", "-B", "-")
 	if err != nil {
 		return nil, f.explain(ctx, path, err)
 	}
@@ -121,7 +121,7 @@ func (f *Finder) completeLibc(ctx context.Context, path string, r *report) error
 		return nil
 	}
 	// The musl loader, run alone, prints its version and fails.
-	_, err = f.run(ctx, loader)
+	_, err = f.run(ctx, loader, "")
 	var failed *runError
 	if !errors.As(err, &failed) {
 		return fmt.Errorf("its loader %q does not say its musl version", loader)
@@ -141,7 +141,7 @@ func (f *Finder) explain(ctx context.Context, path string, err error) error {
 	if !errors.As(err, &failed) || !strings.Contains(failed.stderr, "Unknown option: -I") {
 		return err
 	}
-	version, err := f.run(ctx, path, "-S", "-c", "import sys; print(sys.version.split()[0])")
+	version, err := f.run(ctx, path, "import sys; print(sys.version.split()[0])", "-S", "-")
 	if err != nil {
 		return err
 	}
@@ -163,34 +163,33 @@ func (e *runError) Error() string {
 	return message
 }
 
-// run runs a program without input and returns what it prints. The program and
-// its children are gone when run returns, even those that never end.
-func (f *Finder) run(ctx context.Context, path string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
+// run gives a program its input and returns what it prints. The program and its
+// children are gone when run returns, even those that never end.
+func (f *Finder) run(ctx context.Context, path, input string, args ...string) ([]byte, error) {
+	timed, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	stdout, stderr := &limited{max: maxAnswer}, &limited{max: maxAnswer}
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(timed, path, args...)
 	cmd.Env = isolatedEnviron(os.Environ())
 	cmd.Dir = f.Dir
+	cmd.Stdin = strings.NewReader(input)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // a grandchild that left the group may hold the pipes
 	err := cmd.Run()
+	var exit *exec.ExitError
 	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return nil, fmt.Errorf("it is not a Python interpreter: no answer in %v", f.Timeout)
+	case err == nil:
+		return stdout.Bytes(), nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	case timed.Err() != nil:
+		return nil, fmt.Errorf("it is not a Python interpreter: no answer in %v", f.Timeout)
+	case errors.As(err, &exit):
 		return nil, &runError{exit.ProcessState, stderr.String()}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("it can't be run: %w", err)
-	}
-	return stdout.Bytes(), nil
+	return nil, fmt.Errorf("it can't be run: %w", err)
 }
 
 // isolatedEnviron returns the environment without what changes an
