@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/sitefs/sitefs/manifest/digest"
@@ -27,6 +29,10 @@ const catalogWait = 10 * time.Second
 
 // Wheels returns the wheels of the store, ordered by digest.
 func (s *Store) Wheels(ctx context.Context) (list []WheelEntry, err error) {
+	if s.readOnly != nil {
+		stored, err := s.listDigests("wheels", infoSuffix)
+		return readAll(s, stored, s.wheelEntry), err
+	}
 	err = s.index(ctx, nil, func(c *catalog.Catalog) (err error) {
 		list, err = c.Wheels()
 		return err
@@ -36,6 +42,10 @@ func (s *Store) Wheels(ctx context.Context) (list []WheelEntry, err error) {
 
 // Trees returns the trees of the store, ordered by digest.
 func (s *Store) Trees(ctx context.Context) (list []TreeEntry, err error) {
+	if s.readOnly != nil {
+		stored, err := s.listDigests("trees", "")
+		return readAll(s, stored, s.treeEntry), err
+	}
 	err = s.index(ctx, nil, func(c *catalog.Catalog) (err error) {
 		list, err = c.Trees()
 		return err
@@ -45,7 +55,8 @@ func (s *Store) Trees(ctx context.Context) (list []TreeEntry, err error) {
 
 // WheelByHash returns the digest of the wheel whose file has a hash, given by
 // hashlib's name of the algorithm and in lower-case hexadecimal. For sha256 it
-// costs one stat, for others it opens the catalog.
+// costs one stat; for others it opens the catalog, which a store that is
+// read-only doesn't allow.
 func (s *Store) WheelByHash(ctx context.Context, alg, hex string) (d digest.Digest, ok bool, err error) {
 	if alg == "sha256" {
 		if d, err = digest.Parse(hex); err != nil {
@@ -129,17 +140,7 @@ func (s *Store) compareWheels(c *catalog.Catalog, changed map[digest.Digest]*whe
 			delete(missing, w.Digest)
 		}
 	}
-	for d := range missing {
-		w, err := s.wheelEntry(d)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed since it was listed
-		}
-		if err != nil {
-			s.warn(err.Error())
-			continue
-		}
-		ch.PutWheels = append(ch.PutWheels, w)
-	}
+	ch.PutWheels = readAll(s, slices.Collect(maps.Keys(missing)), s.wheelEntry)
 	return nil
 }
 
@@ -176,17 +177,7 @@ func (s *Store) compareTrees(c *catalog.Catalog, ch *catalog.Change) error {
 		}
 		delete(missing, t.Digest)
 	}
-	for d := range missing {
-		t, err := s.treeEntry(d)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			s.warn(err.Error())
-			continue
-		}
-		ch.PutTrees = append(ch.PutTrees, t)
-	}
+	ch.PutTrees = readAll(s, slices.Collect(maps.Keys(missing)), s.treeEntry)
 	return nil
 }
 
@@ -200,6 +191,22 @@ func (s *Store) treeEntry(d digest.Digest) (TreeEntry, error) {
 		return TreeEntry{}, fmt.Errorf("%q: %w", s.path(treeName(d)), err)
 	}
 	return TreeEntry{Digest: d, Layout: t.Layout(), Created: time.Unix(t.Created(), 0), Wheels: len(t.Wheels()), Size: int64(len(b))}, nil
+}
+
+// readAll makes the entries of what is stored. What is damaged is said and left
+// out: it must not hide the rest.
+func readAll[T any](s *Store, stored []digest.Digest, read func(digest.Digest) (T, error)) []T {
+	var list []T
+	for _, d := range stored {
+		e, err := read(d)
+		switch {
+		case err == nil:
+			list = append(list, e)
+		case !errors.Is(err, fs.ErrNotExist): // or else removed since it was listed
+			s.warn(err.Error())
+		}
+	}
+	return list
 }
 
 func setOf(list []digest.Digest) map[digest.Digest]bool {

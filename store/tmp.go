@@ -93,6 +93,7 @@ func (s *Store) newStage() (*stage, error) {
 
 // close removes the folder with whatever was not placed, and lets go of it.
 func (st *stage) close() error {
+	st.Batch.Close()
 	return errors.Join(os.RemoveAll(st.dir.Name()), st.dir.Close())
 }
 

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -26,11 +27,14 @@ type Batch struct {
 	root  *os.File // names are relative to it
 	stage *os.File // a folder of this batch alone, on the same file system
 	next  atomic.Uint64
+	ahead writeAhead
 }
 
 // NewBatch returns a batch that writes into the empty folder stage and gives
 // its files names beneath root. It closes neither.
-func NewBatch(root, stage *os.File) *Batch { return &Batch{root: root, stage: stage} }
+func NewBatch(root, stage *os.File) *Batch {
+	return &Batch{root: root, stage: stage, ahead: writeAhead{dir: stage.Name()}}
+}
 
 // A File is a file of a batch that is being written.
 type File struct {
@@ -61,6 +65,7 @@ func (f *File) Write(p []byte) (n int, err error) {
 		}
 		n += m
 	}
+	f.batch.ahead.wrote(n)
 	return n, nil
 }
 
@@ -189,6 +194,7 @@ const (
 
 // Sync makes the bytes of staged files durable.
 func (b *Batch) Sync(staged []string) error {
+	b.ahead.wait()
 	if len(staged) > syncEach {
 		done, err := syncAll(b.stage)
 		if done || err != nil {
@@ -207,6 +213,42 @@ func (b *Batch) Sync(staged []string) error {
 		return nil
 	})
 }
+
+// aheadEvery is how many bytes a batch writes before the disk is set to work on
+// them: tenths of a second for a disk. Small batches never come to it.
+const aheadEvery = 256 << 20
+
+// writeAhead has the disk write while a large batch is still being unpacked, so
+// that Sync finds little left to wait for.
+type writeAhead struct {
+	dir     string
+	bytes   atomic.Int64 // since it last began
+	running atomic.Bool
+	done    sync.WaitGroup
+}
+
+func (w *writeAhead) wrote(n int) {
+	if w.bytes.Add(int64(n)) < aheadEvery || !w.running.CompareAndSwap(false, true) {
+		return
+	}
+	w.bytes.Store(0)
+	w.done.Go(func() {
+		defer w.running.Store(false)
+		// The kernel tells of a failed write once for each time a file is opened:
+		// with a file of its own this leaves all errors for Sync to find.
+		f, err := os.Open(w.dir)
+		if err != nil {
+			return
+		}
+		defer f.Close()
+		_, _ = syncAll(f)
+	})
+}
+
+func (w *writeAhead) wait() { w.done.Wait() }
+
+// Close waits for what the batch still does. It removes nothing.
+func (b *Batch) Close() { b.ahead.wait() }
 
 // syncDirs makes the entries of directories durable, given relative to the root.
 func (b *Batch) syncDirs(dirs map[string]bool) error {
