@@ -185,7 +185,7 @@ const (
 // whichever of METADATA, WHEEL and RECORD they lack. RECORD lists everything
 // truly.
 func demoWheel(members ...zipMember) zipFile {
-	z := zipFile{members: members}
+	z := zipFile{members: slices.Clip(members)}
 	has := func(name string) bool {
 		for _, m := range z.members {
 			if m.name == name {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"hash"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -175,4 +176,83 @@ func cutQuoted(line string) (field, rest string, err error) {
 		return "", "", fmt.Errorf("text follows a closing quote: %.200q", line)
 	}
 	return b.String(), rest, nil
+}
+
+// readRecord attaches the rows of RECORD to the members.
+func (w *Wheel) readRecord(l *listing) error {
+	path := l.distInfo + "/RECORD"
+	m, ok := l.byPath[path]
+	if !ok {
+		return w.badRecord(invalidRecordf("no %q", path))
+	}
+	// A row repeats the name of a directory entry and adds less than twice that
+	// entry's fixed part, so an honest RECORD fits, and memory stays bounded.
+	b, err := w.archive.readMember(&l.members[m], 1<<20+4*w.archive.directory)
+	if err != nil {
+		return err
+	}
+	rows, err := parseRecord(b, w.badRecord)
+	if err != nil {
+		return err
+	}
+	return w.attach(l, rows)
+}
+
+// attach holds each row to its member, and each member to having a row.
+func (w *Wheel) attach(l *listing, rows []recordRow) error {
+	listed := make([]bool, len(l.members))
+	for _, row := range rows {
+		// Rows such as "/x" and "./x" are seen in old wheels and mean "x".
+		path, err := cleanPath(strings.TrimLeft(row.path, "/"))
+		if err != nil {
+			return invalidf("RECORD row %.200q leaves the directory it is installed in", row.path)
+		}
+		m, ok := l.byPath[path]
+		if !ok {
+			if !strings.HasSuffix(row.path, "/") {
+				w.info.warnf("RECORD lists %.200q, which is not in the wheel", row.path)
+			}
+			continue
+		}
+		if l.isUnlisted(path) {
+			continue
+		}
+		if err := w.attachRow(m, row, listed[m]); err != nil {
+			if err := w.badRecord(err); err != nil {
+				return err
+			}
+		}
+		listed[m] = true
+	}
+	for m, path := range l.paths {
+		if path == "" || listed[m] || l.isUnlisted(path) {
+			continue
+		}
+		if err := w.badRecord(invalidRecordf("RECORD does not list %q", path)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attachRow sets the sum of member m; again says that an earlier row did.
+func (w *Wheel) attachRow(m int, row recordRow, again bool) error {
+	size := w.archive.members[m].size
+	switch {
+	case row.sum.algorithm == "":
+		return invalidRecordf("RECORD has no hash for %q", row.path)
+	case row.size >= 0 && row.size != size:
+		return invalidRecordf("member %q has %d bytes, RECORD says %d", row.path, size, row.size)
+	case again && (row.sum.algorithm != w.sums[m].algorithm || !slices.Equal(row.sum.sum, w.sums[m].sum)):
+		return invalidRecordf("RECORD lists %q twice, with different hashes", row.path)
+	}
+	w.sums[m] = row.sum
+	return nil
+}
+
+// isUnlisted reports whether RECORD need not list path: it can't hold its own
+// hash, nor those of its signatures.
+func (l *listing) isUnlisted(path string) bool {
+	name, ok := strings.CutPrefix(path, l.distInfo+"/")
+	return ok && (name == "RECORD" || name == "RECORD.jws" || name == "RECORD.p7s")
 }

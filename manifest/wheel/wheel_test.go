@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -67,6 +68,10 @@ func TestRefused(t *testing.T) {
 		{"file and directory, spread", demoWheel(file("demo/x", ""), file("demo-1.0.data/platlib/demo/x/y", "")), "is a file and a directory"},
 		{"spread over a file", demoWheel(file("demo/x", "1"), file("demo-1.0.data/platlib/demo/x", "2")), "go to one place"},
 		{"spread over a file, one CRC-32", demoWheel(file("demo/x", "plumless"), file("demo-1.0.data/platlib/demo/x", "buckeroo")), "go to one place"},
+
+		{"spread over a file, its twin differs", demoWheel(zipMember{name: "demo/x", data: "plumless"}, zipMember{name: "demo-1.0.data/platlib/demo/x", data: "plumless"}, zipMember{name: "demo-1.0.data/platlib/demo/x", data: "buckeroo"}), "different bytes"},
+		{"RECORD in .data", demoWheel(file("demo-1.0.data/purelib/demo-1.0.dist-info/RECORD", "")), "second"},
+		{"another dist-info in .data", demoWheel(file("demo-1.0.data/platlib/pip-99.dist-info/METADATA", "")), "second"},
 
 		{"row that escapes", recordWith("../../../bin/x,,\n"), "leaves the directory"},
 		{"size differs", recordWith("demo/x.py,sha256=" + sum + ",7\n"), "has 6 bytes, RECORD says 7"},
@@ -306,6 +311,29 @@ func TestEntryPoints(t *testing.T) {
 	}
 }
 
+func TestTwinNames(t *testing.T) {
+	for _, pair := range [][2]string{
+		{"demo/Read.me", "demo/README"},
+		{"demo/x", "Demo/X"},
+		{"demo/\u00e9", "demo/e\u0301"},
+		{"demo/\u00c9", "demo/e\u0301"},
+		{"demo/stra\u00dfe", "demo/STRASSE"},
+		{"demo/x", "demo-1.0.data/platlib/demo/X"},
+	} {
+		var members []zipMember
+		for _, name := range pair {
+			members = append(members, zipMember{name: name, flags: flagUTF8})
+		}
+		_, info, err := unpackIn(t, demoWheel(members...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if twins := pair[1] != "demo/README"; twins != (len(info.Warnings) == 1) {
+			t.Errorf("%q: warnings %q", pair, info.Warnings)
+		}
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	var rows strings.Builder
 	for i := range 10 * MaxWarnings {
@@ -321,26 +349,44 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// TestConcurrent extracts all files at once.
+// TestConcurrent extracts all files at once, also where each adds a warning.
 func TestConcurrent(t *testing.T) {
 	var members []zipMember
 	for i, method := range slices.Repeat([]uint16{methodStored, methodDeflate, methodZstd}, 20) {
 		members = append(members, zipMember{name: fmt.Sprint("demo/", i), method: method, data: strings.Repeat("data ", i*1000)})
 	}
-	b := demoWheel(members...).bytes()
-	w, err := Open(bytes.NewReader(b), int64(len(b)), demo, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	for i, f := range w.Info().Files {
-		wg.Go(func() {
-			if d, err := w.Extract(i, io.Discard); err != nil || d != f.Digest {
-				t.Errorf("%s: digest %v, error %v", f.Path, d, err)
+	good := demoWheel(members...)
+	wrong := strings.ReplaceAll(good.members[len(good.members)-1].data, "sha256=", "sha256=AAAA")
+	wrong = regexp.MustCompile("(sha256=.{43})[^,]*").ReplaceAllString(wrong, "${1}")
+	for _, tt := range []struct {
+		name     string
+		zip      zipFile
+		warnings int
+	}{
+		{"good", good, 0},
+		{"wrong hashes", demoWheel(append(slices.Clip(members), file(info+"RECORD", wrong))...), len(good.members) - 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := tt.zip.bytes()
+			w, err := Open(bytes.NewReader(b), int64(len(b)), demo, Options{AllowBadRecord: tt.warnings > 0})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			for i, f := range w.Info().Files {
+				wg.Go(func() {
+					d, err := w.Extract(i, io.Discard)
+					if err != nil || d != f.Digest && tt.warnings == 0 {
+						t.Errorf("%s: digest %v, error %v", f.Path, d, err)
+					}
+				})
+			}
+			wg.Wait()
+			if n := len(w.Info().Warnings); n != tt.warnings {
+				t.Errorf("%d warnings, want %d", n, tt.warnings)
 			}
 		})
 	}
-	wg.Wait()
 }
 
 func BenchmarkOpen(b *testing.B) {

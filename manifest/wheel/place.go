@@ -2,7 +2,13 @@ package wheel
 
 import (
 	"cmp"
+	"slices"
 	"strings"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/sitefs/sitefs/manifest/digest"
 )
 
 // cleanPath returns the path that the member name stands for, relative to the
@@ -80,6 +86,10 @@ func spread(path, dataDir string, purelib bool) (place, error) {
 // check refuses what no wheel may put at p; path is the file in the archive.
 func (p place) check(path string) error {
 	switch p.scheme {
+	case Purelib, Platlib:
+		if top, _, _ := strings.Cut(p.path, "/"); strings.HasSuffix(top, ".dist-info") {
+			return invalidf("file %q would install a second %q directory or change the first", path, "*.dist-info")
+		}
 	case Scripts:
 		if strings.Contains(p.path, "/") {
 			return invalidf("file %q: scripts go into bin, which has no subdirectories", path)
@@ -145,4 +155,134 @@ func isWrapper(name string, points map[string]bool) bool {
 		}
 	}
 	return points[name]
+}
+
+// placeFiles decides where each file goes.
+func (w *Wheel) placeFiles(l *listing) error {
+	points := make(map[string]bool, len(w.info.EntryPoints))
+	for _, p := range w.info.EntryPoints {
+		points[p.Name] = true
+	}
+	type placed struct {
+		place
+		member int
+	}
+	at := make(map[place]int, len(l.byPath)) // by shared root, the index into files
+	var files []placed
+	for m, path := range l.paths {
+		if path == "" {
+			continue
+		}
+		p, err := spread(path, l.dataDir, w.info.Purelib)
+		if err != nil {
+			return err
+		}
+		if inBytecode(path) || l.isReplaced(path) || p.scheme == Scripts && isWrapper(p.path, points) {
+			w.rest = append(w.rest, m)
+			continue
+		}
+		if first, again := at[p.root()]; again {
+			if err := w.addTwin(files[first].member, m); err != nil {
+				return err
+			}
+			continue
+		}
+		at[p.root()] = len(files)
+		files = append(files, placed{p, m})
+	}
+	slices.SortFunc(files, func(a, b placed) int { return a.compare(b.place) })
+	for _, f := range files {
+		file, err := w.file(f.place, f.member)
+		if err != nil {
+			return err
+		}
+		w.info.Files = append(w.info.Files, file)
+		w.files = append(w.files, f.member)
+	}
+	return w.checkPlaces()
+}
+
+// isReplaced reports whether an installer writes a file of its own at path.
+func (l *listing) isReplaced(path string) bool {
+	name, ok := strings.CutPrefix(path, l.distInfo+"/")
+	return ok && (name == "RECORD" || name == "INSTALLER" || name == "REQUESTED" || name == "direct_url.json")
+}
+
+// Unix file types, in the high half of a member's attributes. They count
+// whatever system the archive says it was made on: Python's zipfile writes
+// them and pip acts on them so.
+const (
+	typeMask    = 0o170000
+	typeRegular = 0o100000
+	typeSymlink = 0o120000
+)
+
+// file describes what member m becomes at p.
+func (w *Wheel) file(p place, m int) (File, error) {
+	src := &w.archive.members[m]
+	mode := src.attrs >> 16
+	f := File{
+		Scheme: p.scheme,
+		Path:   p.path,
+		Exec:   mode&typeMask == typeRegular && mode&0o111 != 0,
+		Size:   src.size,
+	}
+	if mode&typeMask == typeSymlink {
+		w.info.warnf("%q is a symbolic link in the archive; it becomes a file that holds the link's target", src.name)
+	}
+	if sum := w.sums[m]; sum.algorithm == "sha256" && !w.opt.AllowBadRecord {
+		f.Digest = digest.Digest(sum.sum)
+	}
+	if p.scheme != Scripts {
+		return f, nil
+	}
+	f.Exec = true
+	var err error
+	f.Python, err = w.archive.startsWith(src, "#!python")
+	return f, err
+}
+
+// checkPlaces refuses a file where another file's directory is, and warns of
+// names that some filesystems hold to be one.
+func (w *Wheel) checkPlaces() error {
+	dirs := map[place]bool{}
+	folded := make(map[place]string, len(w.info.Files))
+	fold := cases.Fold()
+	for i := range w.info.Files {
+		p := place{w.info.Files[i].Scheme, w.info.Files[i].Path}.root()
+		for dir := p; ; {
+			slash := strings.LastIndexByte(dir.path, '/')
+			if slash < 0 {
+				break
+			}
+			dir.path = dir.path[:slash]
+			if dirs[dir] {
+				break // and so are its parents
+			}
+			dirs[dir] = true
+		}
+		key := place{p.scheme, foldPath(fold, p.path)}
+		if other, ok := folded[key]; ok {
+			w.info.warnf("%q and %q differ only by case or Unicode form: a filesystem that ignores these can't hold both", other, p.path)
+		}
+		folded[key] = p.path
+	}
+	for i := range w.info.Files {
+		p := place{w.info.Files[i].Scheme, w.info.Files[i].Path}
+		if dirs[p.root()] {
+			return invalidf("%q in %s is a file and a directory", p.path, p.scheme)
+		}
+	}
+	return nil
+}
+
+// foldPath returns the form that paths share which differ only by case or by
+// Unicode normalisation.
+func foldPath(fold cases.Caser, path string) string {
+	for i := range len(path) {
+		if path[i] >= 0x80 {
+			return norm.NFC.String(fold.String(norm.NFC.String(path)))
+		}
+	}
+	return strings.ToLower(path)
 }
