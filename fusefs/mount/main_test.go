@@ -46,8 +46,11 @@ func serve(arg string) error {
 	if err := json.Unmarshal([]byte(arg), &c); err != nil {
 		return err
 	}
-	if c.Fail == "die" {
+	switch c.Fail {
+	case "die":
 		return errors.New("this server was told to die")
+	case "say":
+		return mount.Fail(errors.New("this server was told to say so"))
 	}
 	fs, err := newView(c)
 	if err != nil {

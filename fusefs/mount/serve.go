@@ -69,6 +69,14 @@ func Serve(ctx context.Context, c Config) error {
 	return s.run(ctx)
 }
 
+// Fail tells the process that started this one why it can't get as far as
+// [Serve], and returns err.
+func Fail(err error) error {
+	ready := os.NewFile(readyFD, "ready")
+	defer ready.Close()
+	return errors.Join(err, writeReady(ready, err))
+}
+
 // open makes the mount, leaving nothing behind if it can't.
 func open(c Config) (s *supervisor, err error) {
 	if c.Dir, err = resolve(c.Dir); err != nil {

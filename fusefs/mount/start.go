@@ -84,8 +84,15 @@ func (w Want) start(ctx context.Context, state string) (*Client, error) {
 	}
 	if l != nil {
 		err := w.spawn(ctx, state, l)
+		if err != nil {
+			err = errors.Join(err, refuse(l))
+		}
 		l.Close()
 		if err != nil {
+			// A server that got as far as mounting has cleared its state away itself.
+			if cerr := clear(w.Dir, state); !errors.Is(cerr, ErrNotMounted) && !errors.Is(cerr, ErrInUse) {
+				err = errors.Join(err, cerr)
+			}
 			return nil, err
 		}
 	}
@@ -105,6 +112,18 @@ func claim(state string) (*net.UnixListener, error) {
 		return nil, c.Close()
 	}
 	return listen(state)
+}
+
+// refuse has the socket refuse connections, whoever else has it open: a server
+// that failed may not have ended yet.
+func refuse(l *net.UnixListener) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	err = raw.Control(func(fd uintptr) { serr = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	return errors.Join(err, serr)
 }
 
 // Descriptors that a server inherits.

