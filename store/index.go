@@ -156,7 +156,7 @@ func (s *Store) wheelEntry(d digest.Digest) (WheelEntry, error) {
 	return WheelEntry{
 		Digest: d, Name: info.Name, Version: info.Version, Filename: info.Filename,
 		Size: rec.Size, Unpacked: info.Size(), Files: len(info.Files),
-		Added: time.Unix(rec.Added, 0), Hashes: rec.Hashes,
+		Added: time.Unix(rec.Added, 0).UTC(), Hashes: rec.Hashes,
 	}, nil
 }
 
@@ -190,7 +190,7 @@ func (s *Store) treeEntry(d digest.Digest) (TreeEntry, error) {
 	if err != nil {
 		return TreeEntry{}, fmt.Errorf("%q: %w", s.path(treeName(d)), err)
 	}
-	return TreeEntry{Digest: d, Layout: t.Layout(), Created: time.Unix(t.Created(), 0), Wheels: len(t.Wheels()), Size: int64(len(b))}, nil
+	return TreeEntry{Digest: d, Layout: t.Layout(), Created: time.Unix(t.Created(), 0).UTC(), Wheels: len(t.Wheels()), Size: int64(len(b))}, nil
 }
 
 // readAll makes the entries of what is stored. What is damaged is said and left
