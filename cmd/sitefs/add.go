@@ -1,0 +1,30 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+)
+
+func newAdd() *cobra.Command {
+	var flags environment
+	c := &cobra.Command{
+		Use:   "add WHEEL|DIR…",
+		Short: "Put wheels into the store",
+		Long: `Checks wheels, every file of them against its hash, and puts them into the store.
+A folder stands for the wheels in it. What is there already is not stored again.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{errors.New("name a wheel or a folder of wheels")}
+			}
+			s, err := flags.open(c)
+			if err != nil {
+				return err
+			}
+			return s.Add(c.Context(), args, flags.request.AllowBadRecord)
+		},
+	}
+	flags.talk.register(c)
+	c.Flags().BoolVar(&flags.request.AllowBadRecord, "allow-bad-record", false, "take wheels whose RECORD is wrong, with a warning")
+	return c
+}

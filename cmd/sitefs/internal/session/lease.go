@@ -1,0 +1,206 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
+	"github.com/sitefs/sitefs/fusefs/view"
+	"github.com/sitefs/sitefs/manifest/digest"
+	"github.com/sitefs/sitefs/manifest/tree"
+	"github.com/sitefs/sitefs/store"
+)
+
+// Layouts that a mount may have.
+const (
+	LayoutVenv         = "venv"
+	LayoutSitePackages = "site-packages"
+)
+
+// A Lease is a place to run in, for as long as this process or one that
+// inherits its descriptors lives.
+type Lease struct {
+	Prefix string // of the environment
+	Prompt string
+
+	held *os.File // the lease itself, which survives exec
+}
+
+// Enter returns a lease on the environment's own mount, which is mounted if it
+// isn't yet. While another tree is in use there, the environment is mounted
+// beside it.
+func (s *Session) Enter(ctx context.Context, env *Environment, keep time.Duration) (*Lease, error) {
+	first, err := place(getenv, env.Name, env.identity)
+	if err != nil {
+		return nil, err
+	}
+	for n := 1; ; n++ {
+		dir := sibling(first, n)
+		want, err := s.want(env, dir, MountOptions{Layout: LayoutVenv}, keep)
+		if err != nil {
+			return nil, err
+		}
+		held, err := mount.Lease(ctx, want)
+		if errors.Is(err, mount.ErrInUse) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.Note(fmt.Sprintf("mounted on %s: tree %s", dir, env.Tree))
+		return &Lease{Prefix: dir, Prompt: env.Name, held: held}, nil
+	}
+}
+
+// MountOptions say how an environment is mounted on a directory of the user's.
+type MountOptions struct {
+	Prefix string // where the environment is seen; "" is where it is mounted
+	Layout string
+}
+
+// Mount mounts the environment on dir until it is unmounted. Where dir holds the
+// environment already nothing is done; another one makes way, and the processes
+// in it keep what they have open.
+func (s *Session) Mount(ctx context.Context, env *Environment, dir string, o MountOptions) error {
+	want, err := s.want(env, dir, o, 0)
+	if err != nil {
+		return err
+	}
+	err = mount.Hold(ctx, want)
+	if errors.Is(err, mount.ErrInUse) {
+		if err := mount.Unmount(ctx, dir, true); err != nil && !errors.Is(err, mount.ErrNotMounted) {
+			return err
+		}
+		err = mount.Hold(ctx, want)
+	}
+	return err
+}
+
+// Server is what a mount's server is told, as the flags of a hidden verb: who
+// looks at the process list sees what is mounted where.
+type Server struct {
+	Store  string
+	Tree   string
+	Dir    string
+	Prefix string
+	Layout string
+	Keep   time.Duration
+	Held   bool
+	Info   string // JSON, see Info
+}
+
+// ServerVerb is the name of the verb that a mount's server runs as.
+const ServerVerb = "mount-server"
+
+// Info is what a mount's status tells beyond what the mount knows.
+type Info struct {
+	Name   string `json:"name"`
+	Source string `json:"source"`
+	Python string `json:"python"`
+	Tree   string `json:"tree"`
+	Store  string `json:"store"`
+}
+
+// want returns the mount of env on dir.
+func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.Duration) (mount.Want, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return mount.Want{}, fmt.Errorf("find the program to serve with: %w", err)
+	}
+	info, err := json.Marshal(Info{env.Name, env.Source, env.Python, env.Tree.String(), s.Store.Dir()})
+	if err != nil {
+		return mount.Want{}, err
+	}
+	prefix := o.Prefix
+	if prefix == "" {
+		prefix = dir
+	}
+	argv := []string{
+		exe, ServerVerb,
+		"--store", s.Store.Dir(),
+		"--tree", env.Tree.String(),
+		"--layout", o.Layout,
+		"--keep", keep.String(),
+		"--info", string(info),
+		"--prefix", prefix,
+	}
+	return mount.Want{
+		Dir:    dir,
+		Tree:   mounted(env.Tree.String(), prefix, o.Layout),
+		Keep:   keep,
+		Server: append(argv, dir),
+	}, nil
+}
+
+// mounted names what a mount holds: not the tree alone, since its scripts show
+// the prefix.
+func mounted(tree, prefix, layout string) string { return tree + " " + layout + " " + prefix }
+
+// Serve mounts the tree and serves it until the mount goes. It is called in the
+// process that mount.Lease or mount.Hold started.
+func (v Server) Serve(ctx context.Context) error {
+	st, err := store.Open(v.Store, store.Options{})
+	if err != nil {
+		return err
+	}
+	d, err := digest.Parse(v.Tree)
+	if err != nil {
+		return err
+	}
+	lease, err := st.Lease(d)
+	if err != nil {
+		return err
+	}
+	t, err := st.OpenTree(d, v.Prefix)
+	if err != nil {
+		return errors.Join(err, lease.Close())
+	}
+	o := view.Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	if v.Layout == LayoutSitePackages {
+		if o.Dir, err = sitePackages(t); err != nil {
+			return errors.Join(err, lease.Close())
+		}
+	}
+	fs, err := view.New(t, st, o)
+	if err != nil {
+		return errors.Join(err, lease.Close())
+	}
+	err = mount.Serve(ctx, mount.Config{
+		Dir:       v.Dir,
+		Tree:      mounted(v.Tree, v.Prefix, v.Layout),
+		FS:        fs,
+		Keep:      v.Keep,
+		RemoveDir: filepath.Base(filepath.Dir(v.Dir)) == envFolder,
+		Avoid:     []string{v.Store},
+		Info:      json.RawMessage(v.Info),
+	})
+	return errors.Join(err, lease.Close())
+}
+
+// sitePackages returns the path of the site-packages directory: the interpreter
+// decides the name of the folder above it.
+func sitePackages(t *tree.Tree) (string, error) {
+	lib, _, err := t.Find("lib")
+	if err != nil {
+		return "", err
+	}
+	children, err := t.Children(lib)
+	if err != nil {
+		return "", err
+	}
+	for i := range children.Len() {
+		name, id, _, err := children.At(i)
+		if err != nil {
+			return "", err
+		}
+		if _, a, err := t.Lookup(id, LayoutSitePackages); err == nil && a.Kind == tree.Dir {
+			return "lib/" + string(name) + "/" + LayoutSitePackages, nil
+		}
+	}
+	return "", fmt.Errorf("tree %s has no site-packages directory", t.Digest())
+}

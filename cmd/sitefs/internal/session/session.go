@@ -1,0 +1,62 @@
+// Package session decides what to run in. It turns lock files and requirements
+// into a tree in the store, the tree into a mount, and the mount into a lease
+// that a command holds.
+//
+// The second time is the case it is built for: inputs that were read once name
+// their tree through one small file of the store, so no lock file is parsed, no
+// interpreter run and no catalog opened between the user's command and exec.
+// Whatever can't be proved unchanged by reading it is looked at anew.
+package session
+
+import (
+	"os"
+
+	"github.com/sitefs/sitefs/manifest/interp"
+	"github.com/sitefs/sitefs/manifest/lock"
+	"github.com/sitefs/sitefs/store"
+	"github.com/sitefs/sitefs/store/fetch"
+	"github.com/sitefs/sitefs/store/resolve"
+)
+
+// A Session is one command's view of the machine.
+type Session struct {
+	Store   *store.Store
+	Dir     string // the working directory, absolute
+	Version string // of the program, told to servers
+
+	Offline bool // ask no network
+	Refresh bool // ask the resolver, whatever was answered before
+
+	Progress fetch.Progress
+	Warn     func(text string) // what the user should know
+	Note     func(text string) // what the user may like to know
+}
+
+// A Request is what the user asked for.
+type Request struct {
+	Locks  []string // lock files, in order
+	With   []string // requirements, wheels, folders of wheels
+	Python string   // as --python takes it, "" to find one
+	Select lock.Options
+
+	SystemSitePackages bool
+	Relocatable        bool
+	Strict             bool // collisions of distributions are errors
+	AllowBadRecord     bool
+}
+
+// caches of the store that answers are kept in.
+const (
+	interpreters = "interp"
+	answers      = "answers"
+)
+
+func (s *Session) finder() (*interp.Finder, error) {
+	return interp.New(s.Store.Cache(interpreters))
+}
+
+func (s *Session) resolver() *resolve.Resolver {
+	return resolve.New(s.Store.Cache(answers))
+}
+
+func getenv(name string) string { return os.Getenv(name) }

@@ -1,0 +1,69 @@
+// Sitefs mounts a Python virtual environment from a content-addressed store of
+// wheels. This package parses flags, wires the rooms together and prints; one
+// file per verb. What a verb does is in the rooms below it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns its exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	verb, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = errInterrupted
+	}
+	fmt.Fprintf(stderr, "sitefs: error: %v\n", err)
+	code := exitCode(err)
+	if code == exitUsage {
+		fmt.Fprintf(stderr, "sitefs: hint: see `%s --help`\n", verb.CommandPath())
+	}
+	if verb.Annotations[execsCommand] != "" {
+		return commandExitCode(err, code)
+	}
+	return code
+}
+
+// newRoot returns the command tree: one constructor per verb, a file each.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sitefs",
+		Short: "A Python virtual environment as a view, not a copy",
+		Long: `sitefs mounts a Python virtual environment, read-only, from a store in which
+every file of every wheel exists once. Nothing is linked or copied to get an
+environment, so there is never half of one.`,
+		Version:           version(),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetVersionTemplate("sitefs {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		newRun(), newShell(), newMount(), newUmount(), newStatus(),
+		newAdd(), newList(), newServer(), newExitCodes(),
+	)
+	return root
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
+)
+
+func newRun() *cobra.Command {
+	var flags environment
+	var keep time.Duration
+	c := &cobra.Command{
+		Use:   "run [-r LOCK]… [--with REQ]… [--] [CMD…]",
+		Short: "Run a command in an environment",
+		Long: `Runs CMD, python by default, in the environment of a lock file or of some
+requirements. The environment is mounted for the time the command and what it
+started need it, and a while longer, so that the next run starts at once.
+
+The command replaces sitefs: its pid, its signals and its exit code are its own.`,
+		Example: `  sitefs run -r pylock.toml -- python app.py
+  sitefs run --with numpy --with httpx -- python -c "import numpy, httpx"
+  sitefs run --with ./dist/ -- pytest`,
+		Annotations: map[string]string{execsCommand: "yes"},
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				args = []string{"python"}
+			}
+			return enter(c, &flags, keep, func(*session.Lease) ([]string, []string, error) {
+				return args, os.Environ(), nil
+			})
+		},
+	}
+	c.Flags().SetInterspersed(false) // flags end at the first word of CMD
+	flags.register(c)
+	registerKeep(c, &keep)
+	return c
+}
+
+// enter mounts what the flags name and becomes the command that says returns
+// with the environment it starts from.
+func enter(c *cobra.Command, flags *environment, keep time.Duration, says func(*session.Lease) (argv, environ []string, err error)) error {
+	if err := keepFromEnv(c, &keep); err != nil {
+		return err
+	}
+	s, err := flags.open(c)
+	if err != nil {
+		return err
+	}
+	env, err := s.Environment(c.Context(), flags.request)
+	if err != nil {
+		return err
+	}
+	lease, err := s.Enter(c.Context(), env, keep)
+	if err != nil {
+		return err
+	}
+	argv, environ, err := says(lease)
+	if err != nil {
+		return err
+	}
+	return session.Exec(lease.Prefix, lease.Prompt, argv, environ)
+}

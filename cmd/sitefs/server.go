@@ -1,0 +1,36 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
+	"github.com/sitefs/sitefs/fusefs/mount"
+)
+
+// newServer returns the hidden verb that a mount's server process runs as.
+func newServer() *cobra.Command {
+	var server session.Server
+	c := &cobra.Command{
+		Use:    session.ServerVerb + " DIR",
+		Short:  "Serve a mount (started by sitefs itself)",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if done, err := mount.Daemonize(); done || err != nil {
+				return err
+			}
+			server.Dir = args[0]
+			return server.Serve(c.Context())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&server.Store, "store", "", "")
+	f.StringVar(&server.Tree, "tree", "", "")
+	f.StringVar(&server.Prefix, "prefix", "", "")
+	f.StringVar(&server.Layout, "layout", session.LayoutVenv, "")
+	f.DurationVar(&server.Keep, "keep", 5*time.Minute, "")
+	f.StringVar(&server.Info, "info", "{}", "")
+	return c
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
+	"github.com/sitefs/sitefs/fusefs/mount"
+)
+
+func newStatus() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status [VENV]",
+		Short: "Say what is mounted, and who uses it",
+		Args:  atMost(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				mounts, err := mount.List(c.Context())
+				if err != nil {
+					return err
+				}
+				slices.SortFunc(mounts, func(a, b mount.Status) int { return strings.Compare(a.Dir, b.Dir) })
+				return printRows(c.OutOrStdout(), asJSON, "STATE\tTREE\tLEASES\tREQUESTS\tSINCE\tMOUNT", mounts, statusLine)
+			}
+			dir, err := oneVenv(args)
+			if err != nil {
+				return err
+			}
+			client, err := mount.Dial(c.Context(), dir)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			status, err := client.Status(c.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(status)
+			}
+			_, err = fmt.Fprint(c.OutOrStdout(), describe(status))
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object per line")
+	return c
+}
+
+func statusLine(s mount.Status) string {
+	return fmt.Sprintf("%s\t%.12s\t%d\t%d\t%s\t%s", s.State, s.Tree, len(s.Leases), total(s.Requests), s.Since.Format(time.DateTime), s.Dir)
+}
+
+// describe returns all that is known of one mount.
+func describe(s mount.Status) string {
+	var info session.Info
+	if json.Unmarshal(s.Info, &info) != nil {
+		info = session.Info{} // of another version: the rest still stands
+	}
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("mount", "%s", s.Dir)
+	line("state", "%s since %s, pid %d", s.State, s.Since.Format(time.DateTime), s.PID)
+	line("tree", "%s", info.Tree)
+	line("from", "%s", info.Source)
+	line("python", "%s", info.Python)
+	for _, p := range s.Leases {
+		line("lease", "pid %d, %s", p.PID, p.Name)
+	}
+	var kinds []string
+	for _, kind := range slices.Sorted(maps.Keys(s.Requests)) {
+		if n := s.Requests[kind]; n > 0 {
+			kinds = append(kinds, fmt.Sprintf("%s %d", kind, n))
+		}
+	}
+	line("requests", "%d (%s)", total(s.Requests), strings.Join(kinds, ", "))
+	line("errors", "%d", s.Errors)
+	return b.String()
+}
+
+func total(counts map[string]int64) int64 {
+	var n int64
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
+)
+
+func newUmount() *cobra.Command {
+	var all, detach bool
+	c := &cobra.Command{
+		Use:     "umount [VENV… | --all]",
+		Aliases: []string{"unmount"},
+		Short:   "Take an environment away, .venv by default",
+		Long: `Unmounts VENV, .venv by default. While a process uses the environment it stays,
+and the process is named; --detach takes it away from new processes and lets the
+ones in it go on.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			dirs, err := toUnmount(c, args, all)
+			if err != nil {
+				return err
+			}
+			var failures []error
+			for _, dir := range dirs {
+				err := mount.Unmount(c.Context(), dir, detach)
+				if errors.Is(err, mount.ErrNotMounted) && all {
+					err = nil // it went meanwhile
+				}
+				failures = append(failures, err)
+			}
+			return errors.Join(failures...)
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "every environment that is mounted, warm ones too")
+	c.Flags().BoolVar(&detach, "detach", false, "also while it is used")
+	return c
+}
+
+// toUnmount returns the mount points that the command line names.
+func toUnmount(c *cobra.Command, args []string, all bool) ([]string, error) {
+	if all && len(args) > 0 {
+		return nil, usageError{fmt.Errorf("--all unmounts everything, %q names one: give one of them", args[0])}
+	}
+	if all {
+		mounts, err := mount.List(c.Context())
+		dirs := make([]string, len(mounts))
+		for i, m := range mounts {
+			dirs[i] = m.Dir
+		}
+		return dirs, err
+	}
+	if len(args) == 0 {
+		args = []string{defaultVenv}
+	}
+	dirs := make([]string, len(args))
+	for i, arg := range args {
+		dir, err := venvPath(arg)
+		if err != nil {
+			return nil, err
+		}
+		dirs[i] = dir
+	}
+	return dirs, nil
+}

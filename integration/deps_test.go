@@ -1,0 +1,128 @@
+package integration
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// module is the import path that every room stands under.
+const module = "github.com/sitefs/sitefs/"
+
+// arrows says which rooms of ours each room may import. It is policy: a change
+// of the design changes this table first, on purpose. Three rules lie under it:
+// manifest knows no disk, network or mount; store and fusefs never meet; only
+// cmd wires the two together.
+//
+// An entry ending in "/..." stands for every room below that folder.
+var arrows = map[string][]string{
+	"manifest/digest": {},
+	"manifest/pyver":  {},
+	"manifest/tag":    {"manifest/pyver"},
+	"manifest/marker": {"manifest/pyver"},
+	"manifest/interp": {"manifest/marker", "manifest/pyver", "manifest/tag"},
+	"manifest/wheel":  {"manifest/digest", "manifest/pyver", "manifest/tag"},
+	"manifest/lock":   {"manifest/digest", "manifest/interp", "manifest/marker", "manifest/pyver", "manifest/tag"},
+	"manifest/tree":   {"manifest/digest"},
+	"manifest":        {"manifest/..."},
+
+	"store/internal/blob":    {"manifest/digest"},
+	"store/internal/catalog": {"manifest/digest"},
+	"store":                  {"manifest/digest", "manifest/tree", "manifest/wheel", "store/internal/..."},
+	"store/fetch":            {"manifest/digest", "manifest/lock", "manifest/wheel", "store"},
+	"store/resolve":          {"manifest/interp", "manifest/lock", "manifest/marker", "manifest/pyver", "manifest/tag"},
+
+	"fusefs/view":  {"manifest/digest", "manifest/tree"},
+	"fusefs/mount": {"fusefs/view", "manifest/digest", "manifest/tree"},
+
+	"cmd/sitefs/internal/progress": {"manifest/lock", "store/fetch"},
+	"cmd/sitefs/internal/session":  {"fusefs/...", "manifest", "manifest/...", "store", "store/fetch", "store/resolve"},
+	"cmd/sitefs":                   {"cmd/sitefs/internal/...", "fusefs/mount", "manifest", "manifest/...", "store", "store/fetch", "store/resolve"},
+}
+
+// TestArrows holds the table above against the import clauses of every file,
+// test files included: a test that reaches across rooms belongs in integration.
+func TestArrows(t *testing.T) {
+	for room, imports := range roomImports(t) {
+		if room == "integration" || strings.HasPrefix(room, "integration/") {
+			continue // drives the whole
+		}
+		allowed, ok := arrows[room]
+		if !ok {
+			t.Errorf("%s is a room that the table of arrows doesn't know", room)
+			continue
+		}
+		for _, to := range imports {
+			if to != room && !mayImport(allowed, to) {
+				t.Errorf("%s imports %s: the table of arrows forbids it", room, to)
+			}
+		}
+	}
+}
+
+// TestTop holds the top level of the project to the fixed list.
+func TestTop(t *testing.T) {
+	want := []string{"cmd", "fusefs", "go.mod", "go.sum", "integration", "LICENSE", "manifest", "README.md", "store"}
+	entries, err := filepath.Glob("../*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if name := filepath.Base(e); !strings.HasPrefix(name, ".") && !slices.Contains(want, name) {
+			t.Errorf("%q is at the top of the project, where only %q belong", name, want)
+		}
+	}
+}
+
+func mayImport(allowed []string, room string) bool {
+	return slices.ContainsFunc(allowed, func(a string) bool {
+		if below, ok := strings.CutSuffix(a, "/..."); ok {
+			return strings.HasPrefix(room, below+"/")
+		}
+		return room == a
+	})
+}
+
+// roomImports returns, for each folder with Go files, the rooms of ours that they import.
+func roomImports(t *testing.T) map[string][]string {
+	t.Helper()
+	rooms := map[string][]string{}
+	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && d.Name() != "..") {
+			return fs.SkipDir
+		}
+		if path.Ext(file) != ".go" {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		room := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(file, "../")))
+		imports := rooms[room]
+		for _, spec := range f.Imports {
+			p, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if to, ours := strings.CutPrefix(p, module); ours && !slices.Contains(imports, to) {
+				imports = append(imports, to)
+			}
+		}
+		rooms[room] = imports
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rooms
+}
