@@ -241,22 +241,23 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	w.WriteHeader(http.StatusOK)
-	here, _, err := w.(http.Hijacker).Hijack()
+	here, buffered, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		there.Close()
 		return
 	}
-	tunnel(here, there)
+	io.WriteString(here, "HTTP/1.1 200 OK\r\n\r\n")
+	tunnel(here, buffered, there)
 }
 
-// tunnel copies both ways until both ends are closed.
-func tunnel(a, b net.Conn) {
+// tunnel copies both ways until both ends are closed; what a sends is read from
+// fromA.
+func tunnel(a net.Conn, fromA io.Reader, b net.Conn) {
 	go func() {
 		io.Copy(a, b)
 		a.Close()
 	}()
-	io.Copy(b, a)
+	io.Copy(b, fromA)
 	b.Close()
 }
 
@@ -387,7 +388,7 @@ func socks(c net.Conn, to string) {
 		return
 	}
 	c.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0})
-	tunnel(c, there)
+	tunnel(c, c, there)
 }
 
 func TestNoProxy(t *testing.T) {

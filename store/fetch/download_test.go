@@ -303,6 +303,7 @@ func TestResume(t *testing.T) {
 
 // A connection on which nothing comes is given up, and tried again.
 func TestStall(t *testing.T) {
+	t.Parallel() // it takes as long as it stalls
 	data := content(1000)
 	hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	midway := func(w http.ResponseWriter, r *http.Request) {
@@ -312,7 +313,7 @@ func TestStall(t *testing.T) {
 		<-r.Context().Done()
 	}
 	s := newServer(t, data, hang, midway)
-	r := newRig(t, "UV_HTTP_TIMEOUT", "0.3")
+	r := newRig(t, "UV_HTTP_TIMEOUT", "1")
 	r.mustGet(t, pinOf(s.URL, data), data)
 	s.wantRequests(t, "Range", "", "", "bytes=400-")
 

@@ -297,6 +297,25 @@ func TestInterrupt(t *testing.T) {
 	s.wantRequests(t, "If-Range", "", `"one"`)
 }
 
+func TestInterruptedMessage(t *testing.T) {
+	var kept tally
+	wantError(t, kept.interrupted(context.Canceled), "interrupted: context canceled")
+	kept.add(10)
+	kept.add(20)
+	wantError(t, kept.interrupted(context.Canceled), "interrupted; 30 bytes of 2 downloads are kept")
+}
+
+func TestSleep(t *testing.T) {
+	if err := sleep(t.Context(), time.Nanosecond); err != nil {
+		t.Errorf("a short sleep: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := sleep(ctx, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled sleep: %v, want %v", err, context.Canceled)
+	}
+}
+
 // arrival calls do once that many bytes are written.
 type arrival struct {
 	silent
