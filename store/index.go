@@ -83,8 +83,7 @@ func (s *Store) indexWheels(changed map[digest.Digest]*wheelRecord) {
 }
 
 // index opens the catalog, brings it into line with the store's files, of which
-// those of changed may differ from what it knows, and calls use. A catalog that
-// turns out to be damaged is made anew and use is called again.
+// those of changed may differ from what it knows, and calls use.
 func (s *Store) index(ctx context.Context, changed map[digest.Digest]*wheelRecord, use func(*catalog.Catalog) error) (err error) {
 	if s.readOnly != nil {
 		return fmt.Errorf("open the catalog: %w", s.readOnly)
@@ -94,16 +93,9 @@ func (s *Store) index(ctx context.Context, changed map[digest.Digest]*wheelRecor
 		return s.diskError(err)
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	if damage == nil {
-		damage = s.indexOpen(c, changed, use)
-		if !errors.Is(damage, catalog.ErrDamaged) {
-			return s.diskError(damage)
-		}
-		if err := c.Reset(); err != nil {
-			return s.diskError(err)
-		}
+	if damage != nil {
+		s.warn(fmt.Sprintf("the catalog is made anew from the store's files: %v", damage))
 	}
-	s.warn(fmt.Sprintf("the catalog has been made anew: %v", damage))
 	return s.diskError(s.indexOpen(c, changed, use))
 }
 

@@ -53,9 +53,9 @@ const (
 
 // A Catalog is an open catalog.
 type Catalog struct {
-	dir    string
-	db     *badger.DB
-	unlock func() error
+	dir  string
+	db   *badger.DB
+	lock *lockFile
 }
 
 // Wheels returns all wheels, ordered by digest.
@@ -72,14 +72,14 @@ func all[T any](c *Catalog, prefix string) ([]T, error) {
 		for it.Rewind(); it.Valid(); it.Next() {
 			var v T
 			if err := it.Item().Value(func(b []byte) error { return json.Unmarshal(b, &v) }); err != nil {
-				return fmt.Errorf("catalog: entry %q: %w", it.Item().Key(), err)
+				return fmt.Errorf("entry %q: %w", it.Item().Key(), err)
 			}
 			list = append(list, v)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, damaged(err)
+		return nil, fmt.Errorf("catalog: %w", err)
 	}
 	return list, nil
 }
@@ -93,14 +93,14 @@ func (c *Catalog) WheelByHash(alg, hex string) (d digest.Digest, ok bool, err er
 		}
 		return item.Value(func(b []byte) error {
 			if len(b) != digest.Size {
-				return fmt.Errorf("catalog: hash %s:%s has %d bytes, want %d", alg, hex, len(b), digest.Size)
+				return fmt.Errorf("hash %s:%s has %d bytes, want %d", alg, hex, len(b), digest.Size)
 			}
 			d, ok = digest.Digest(b), true
 			return nil
 		})
 	})
 	if err != nil && !errors.Is(err, badger.ErrKeyNotFound) {
-		return digest.Digest{}, false, damaged(err)
+		return digest.Digest{}, false, fmt.Errorf("catalog: %w", err)
 	}
 	return d, ok, nil
 }
@@ -117,11 +117,8 @@ type Change struct {
 func (c *Catalog) Apply(ch Change) error {
 	b := c.db.NewWriteBatch()
 	defer b.Cancel()
-	if err := ch.write(b); err != nil {
-		return damaged(err)
-	}
-	if err := b.Flush(); err != nil {
-		return damaged(err)
+	if err := errors.Join(ch.write(b), b.Flush()); err != nil {
+		return fmt.Errorf("catalog: %w", err)
 	}
 	return nil
 }

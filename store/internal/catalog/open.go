@@ -2,11 +2,14 @@ package catalog
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,58 +22,80 @@ import (
 // told to wait.
 var ErrBusy = errors.New("catalog is in use")
 
-// ErrDamaged says that the catalog holds what it can't have been told.
-// [Catalog.Reset] is the way out.
-var ErrDamaged = errors.New("catalog is damaged")
-
 // Open opens the catalog in dir, making it if there is none. It waits for the
-// process that has it, at most for wait. A catalog that can't be read is
-// replaced by an empty one; damage then wraps [ErrDamaged] and says why, and the
-// caller fills it from the store.
+// process that has it, at most for wait.
+//
+// Badger panics, in goroutines of its own, over some of what a power loss leaves
+// of its files. So a catalog is sealed when it is closed, with a digest of all
+// its files in the lock file, and one whose seal is not right is not opened but
+// replaced by an empty one, which the caller fills from the store. Damage says
+// so, unless a process merely didn't live to close it or somebody removed it.
 func Open(ctx context.Context, dir string, wait time.Duration) (c *Catalog, damage, err error) {
-	unlock, err := lock(ctx, dir+".lock", wait)
+	l, err := lock(ctx, dir+".lock", wait)
 	if err != nil {
 		return nil, nil, err
 	}
-	c = &Catalog{dir: dir, unlock: unlock}
-	c.db, damage = openBadger(dir)
-	if errors.Is(damage, ErrDamaged) {
-		err = c.Reset()
-	} else {
-		damage, err = nil, damage
-	}
+	c = &Catalog{dir: dir, lock: l}
+	damage, err = c.open()
 	if err != nil {
-		return nil, nil, errors.Join(err, unlock())
+		return nil, nil, errors.Join(fmt.Errorf("catalog: %w", err), l.f.Close())
 	}
 	return c, damage, nil
 }
 
-// Reset replaces the catalog by an empty one.
-func (c *Catalog) Reset() error {
-	if c.db != nil {
-		_ = c.db.Close() // what it can't write any more is about to be removed
+func (c *Catalog) open() (damage, err error) {
+	sealed, err := sealOf(c.dir)
+	if err != nil && !isDisk(err) {
+		damage = err
+	} else if err != nil {
+		return nil, err
 	}
-	if err := os.RemoveAll(c.dir); err != nil {
-		return err
+	if c.lock.seal != "" && sealed != "" && c.lock.seal != sealed {
+		damage = fmt.Errorf("%q is damaged: its files have changed since it was closed", c.dir)
 	}
-	var err error
-	c.db, err = openBadger(c.dir)
-	return err
+	if c.lock.seal != sealed {
+		if err := os.RemoveAll(c.dir); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.lock.write(""); err != nil {
+		return nil, err
+	}
+	c.db, err = badger.Open(tuned(c.dir))
+	return damage, err
 }
 
-// openBadger opens the database. Badger asserts some of what it finds on disk:
-// what it panics with is as good as an error, nothing of it is in use yet.
-func openBadger(dir string) (db *badger.DB, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: open %q: %v", ErrDamaged, dir, r)
-		}
-	}()
-	db, err = badger.Open(tuned(dir))
-	if err != nil {
-		return nil, damaged(fmt.Errorf("open %q: %w", dir, err))
+// sealOf returns a digest of the names and bytes of all files in dir, which are
+// few and small, or nothing if there is no dir.
+func sealOf(dir string) (string, error) {
+	entries, err := os.ReadDir(dir) // sorted by name
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
 	}
-	return db, nil
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%q %d\n", e.Name(), len(b))
+		h.Write(b)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// isDisk tells a disk that fails from a catalog that is damaged: making it anew
+// would help nobody.
+func isDisk(err error) bool {
+	for _, disk := range []error{unix.EIO, unix.EACCES, unix.EPERM, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, disk) {
+			return true
+		}
+	}
+	return false
 }
 
 // tuned returns options for a few thousand small keys that are opened for
@@ -91,73 +116,103 @@ func tuned(dir string) badger.Options {
 		WithDetectConflicts(false)
 }
 
-// damaged marks err, an error of the database, unless the disk is what failed:
-// a new catalog would help nobody then.
-func damaged(err error) error {
-	for _, disk := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS, unix.EACCES, unix.EPERM, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
-		if errors.Is(err, disk) {
-			return fmt.Errorf("catalog: %w", err)
-		}
-	}
-	return fmt.Errorf("%w: %w", ErrDamaged, err)
-}
-
 // Close closes the catalog and lets the next process have it.
 func (c *Catalog) Close() error {
-	return errors.Join(c.db.Close(), c.unlock())
+	err := c.db.Close()
+	if err == nil {
+		err = c.seal()
+	}
+	return errors.Join(err, c.lock.f.Close())
+}
+
+func (c *Catalog) seal() error {
+	seal, err := sealOf(c.dir)
+	if err != nil {
+		return err
+	}
+	return c.lock.write(seal)
 }
 
 // retryEvery is how often a waiting process asks for the lock again: a small
 // part of the 10 ms and more for which another one has it.
 const retryEvery = 2 * time.Millisecond
 
-// lock takes the lock that goes with the catalog. It is not Badger's own, which
-// is inside the directory that a rebuild removes. The file holds the pid of the
-// process that has it.
-func lock(ctx context.Context, path string, wait time.Duration) (unlock func() error, err error) {
+// A lockFile is the lock that goes with the catalog. It is not Badger's own,
+// which is inside the directory that is removed to make a catalog anew. The
+// first line is the pid of the process that has it or had it last, the second
+// one the seal, while there is one.
+type lockFile struct {
+	f    *os.File
+	seal string // found when it was locked
+}
+
+func lock(ctx context.Context, path string, wait time.Duration) (*lockFile, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	l := &lockFile{f: f}
+	if err := l.take(ctx, wait); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if _, l.seal, err = l.read(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return l, nil
+}
+
+func (l *lockFile) take(ctx context.Context, wait time.Duration) error {
+	timed, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	tick := time.NewTicker(retryEvery)
 	defer tick.Stop()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := unix.Flock(int(l.f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			break
+			return nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, errors.Join(&fs.PathError{Op: "flock", Path: path, Err: err}, f.Close())
+			return &fs.PathError{Op: "flock", Path: l.f.Name(), Err: err}
 		}
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
-			return nil, errors.Join(busy(ctx, f, wait), f.Close())
+		case <-timed.Done():
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return l.busy(wait)
 		}
 	}
-	if err := writePID(f); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f.Close, nil
 }
 
-func busy(ctx context.Context, f *os.File, wait time.Duration) error {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return ctx.Err()
+func (l *lockFile) busy(wait time.Duration) error {
+	pid, _, err := l.read()
+	if err != nil || pid == "" {
+		return fmt.Errorf("%w by another process, waited %v for it: try again", ErrBusy, wait)
 	}
-	holder, err := io.ReadAll(io.LimitReader(f, 32))
-	if pid := strings.TrimSpace(string(holder)); err == nil && pid != "" {
-		return fmt.Errorf("%w by process %s, waited %v for it: try again when it has ended", ErrBusy, pid, wait)
-	}
-	return fmt.Errorf("%w by another process, waited %v for it: try again", ErrBusy, wait)
+	return fmt.Errorf("%w by process %s, waited %v for it: try again when it has ended", ErrBusy, pid, wait)
 }
 
-func writePID(f *os.File) error {
-	if err := f.Truncate(0); err != nil {
+func (l *lockFile) read() (pid, seal string, err error) {
+	b := make([]byte, 256)
+	n, err := l.f.ReadAt(b, 0)
+	if err != nil && err != io.EOF {
+		return "", "", err
+	}
+	pid, seal, _ = strings.Cut(string(b[:n]), "\n")
+	return pid, strings.TrimSuffix(seal, "\n"), nil
+}
+
+// write says that this process has the lock, and with which seal it leaves the
+// catalog.
+func (l *lockFile) write(seal string) error {
+	text := fmt.Sprintf("%d\n", os.Getpid())
+	if seal != "" {
+		text += seal + "\n"
+	}
+	if err := l.f.Truncate(0); err != nil {
 		return err
 	}
-	_, err := f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
+	_, err := l.f.WriteAt([]byte(text), 0)
 	return err
 }
