@@ -41,7 +41,10 @@ leases    who uses what      tmp      what is being written
 func (s *Store) checkFormat() error {
 	b, err := os.ReadFile(s.path("FORMAT"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return s.create()
+		if err := s.create(); err != nil {
+			return err
+		}
+		b, err = os.ReadFile(s.path("FORMAT"))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFormat, err)
@@ -86,14 +89,15 @@ func (s *Store) create() error {
 	return nil
 }
 
-// checkEmpty refuses a directory that holds anything but what create makes.
+// checkEmpty refuses a directory that holds anything but what create makes,
+// unless another process has just made a store of it.
 func (s *Store) checkEmpty() error {
 	names, err := os.ReadDir(s.dir)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	for _, e := range names {
-		if name := e.Name(); !slices.Contains(folders, name) && name != "README" && name != "FORMAT" && name != "lock" {
+		if name := e.Name(); !slices.Contains(folders, name) && name != "README" && name != "FORMAT" && name != "lock" && !s.exists("FORMAT") {
 			return fmt.Errorf("%w: %q has no FORMAT file and holds %q: set SITEFS_STORE to an empty or a new directory", ErrFormat, s.dir, name)
 		}
 	}
