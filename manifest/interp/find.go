@@ -30,7 +30,7 @@ type Finder struct {
 	Dir     string              // what relative paths are relative to, and what a pyenv shim is asked in
 	Home    string              // the user's home
 	Getenv  func(string) string // the environment
-	Places  []string            // patterns of directories of interpreters beside those of PATH, in order
+	Places  []string            // directories of interpreters beside those of PATH, in order; one "*" stands for any name
 	Cache   Cache               // may be nil
 	Timeout time.Duration       // how long an interpreter may take to answer
 }
@@ -300,11 +300,8 @@ func (f *Finder) directories() iter.Seq[string] {
 				return
 			}
 		}
-		for _, pattern := range f.Places {
-			dirs, err := filepath.Glob(pattern)
-			if err != nil {
-				continue // a home with a bracket in its name has no pattern
-			}
+		for _, place := range f.Places {
+			dirs := expand(place)
 			slices.SortStableFunc(dirs, func(a, b string) int { return compareNumbers(b, a) })
 			for _, dir := range dirs {
 				if !yield(dir) {
@@ -313,6 +310,25 @@ func (f *Finder) directories() iter.Seq[string] {
 			}
 		}
 	}
+}
+
+// expand returns the directories that a place may stand for, there or not. It
+// reads the folder above the star and no other: filepath.Glob would read every
+// directory that the star stands for, at each start of a known environment.
+func expand(place string) []string {
+	above, below, ok := strings.Cut(place, "*")
+	if !ok {
+		return []string{place}
+	}
+	entries, err := os.ReadDir(above)
+	if err != nil {
+		return nil // not there, like most places
+	}
+	dirs := make([]string, len(entries))
+	for i, e := range entries {
+		dirs[i] = above + e.Name() + below
+	}
+	return dirs
 }
 
 // interpretersIn returns the files of a directory that are named like
