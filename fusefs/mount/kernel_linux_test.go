@@ -196,14 +196,23 @@ func TestHotMountIsSilent(t *testing.T) {
 			if first := asked(t, w, once); len(first) == 0 {
 				t.Error("the first time nothing was asked: does the command use the mount?")
 			}
-			again := asked(t, w, once)
-			// What the kernel can't keep: isatty(3), and find(1) asking once what
-			// kind of file system it walks.
-			delete(again, "IOCTL")
-			delete(again, "STATFS")
-			if len(again) > 0 {
-				t.Errorf("the second time: %v", again)
+			// The kernel may drop a page of its cache at any moment (DAMON does so on
+			// an idle machine), and asks for it again then. So of five times one must
+			// be silent, and no other request may come at all.
+			for range 5 {
+				again := asked(t, w, once)
+				// What the kernel can't keep: isatty(3), and find(1) asking once what
+				// kind of file system it walks.
+				delete(again, "IOCTL")
+				delete(again, "STATFS")
+				if len(again) == 0 {
+					return
+				}
+				if delete(again, "READ"); len(again) > 0 {
+					t.Fatalf("the second time: %v", again)
+				}
 			}
+			t.Error("content is read again each time")
 		})
 	}
 	if s := status(t, w); s.Errors != 0 {
