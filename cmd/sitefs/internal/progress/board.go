@@ -91,7 +91,9 @@ func (b *board) line(now time.Time, width int) string {
 	parts := []string{fmt.Sprintf("%d of %s", finished, wheels(b.count))}
 	if downloaded > 0 {
 		parts = append(parts, amount(downloaded, b.size))
-		parts = append(parts, pace(arrived, b.size-downloaded, now.Sub(b.began))...)
+	}
+	if left := b.size - downloaded; left > 0 {
+		parts = append(parts, pace(arrived, left, now.Sub(b.began))...)
 	}
 	return fit(width, parts)
 }

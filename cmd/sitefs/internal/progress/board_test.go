@@ -91,6 +91,8 @@ func TestBoard(t *testing.T) {
 	a.finish()
 	want("one", b.line(now, 80), "1 of 3 wheels  40.0/100.0 MB  1.0 MB/s  1m0s left")
 	want("narrow", b.line(now, 30), "1 of 3 wheels  40.0/100.0 MB")
+	b.start(pins[1], start).phase(fetch.Download, 60e6, 60e6, start)
+	want("all here, not all stored", b.line(now, 80), "1 of 3 wheels  100.0/100.0 MB")
 	want("closing", b.closing(now), "stored 3 wheels in 10s, 10.0 MB downloaded")
 
 	local := newBoard(pins[2:], start)
