@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/sitefs/sitefs/manifest/digest"
@@ -57,18 +59,18 @@ func Compile(m *Manifest, py *interp.Python, s Store, now time.Time) (*Result, e
 	if err != nil {
 		return nil, err
 	}
-	sorted, err := Decode(meta)
+	wheels, err := m.sorted()
 	if err != nil {
 		return nil, err
 	}
-	tables, err := loadTables(sorted.Wheels, v, s)
+	tables, err := loadTables(wheels, v, s)
 	if err != nil {
 		return nil, err
 	}
 	c := &compiler{
 		Builder: tree.NewBuilder(v.layout()),
 		venv:    v,
-		wheels:  sorted.Wheels,
+		wheels:  wheels,
 		tables:  tables,
 		own:     make(map[string]bool),
 	}
@@ -95,26 +97,53 @@ func Compile(m *Manifest, py *interp.Python, s Store, now time.Time) (*Result, e
 
 // loadTables returns the wheels' tables, making those that s lacks.
 func loadTables(wheels []Wheel, v *venv, s Store) ([]*tree.Table, error) {
-	tables := make([]*tree.Table, len(wheels))
-	made := make(map[digest.Digest][]byte)
-	for i := range wheels {
-		w := &wheels[i]
-		b, err := s.Table(w.Digest, v.layout())
+	data := make([][]byte, len(wheels))
+	var missing []int
+	for i, w := range wheels {
+		var err error
+		data[i], err = s.Table(w.Digest, v.layout())
 		if errors.Is(err, fs.ErrNotExist) {
-			b, err = makeTable(w.Digest, v, s)
-			made[w.Digest] = b
-		}
-		if err == nil {
-			tables[i], err = tree.OpenTable(b)
-		}
-		if err != nil {
+			missing = append(missing, i)
+		} else if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", w.Name, w.Version, err)
 		}
 	}
-	if len(made) == 0 {
-		return tables, nil
+	if len(missing) > 0 {
+		if err := makeTables(wheels, missing, data, v, s); err != nil {
+			return nil, err
+		}
 	}
-	return tables, s.PutTables(v.layout(), made)
+	tables := make([]*tree.Table, len(wheels))
+	for i, w := range wheels {
+		var err error
+		if tables[i], err = tree.OpenTable(data[i]); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", w.Name, w.Version, err)
+		}
+	}
+	return tables, nil
+}
+
+// makeTables makes the tables of the wheels whose indexes are missing, fills
+// them into data and puts them into s.
+func makeTables(wheels []Wheel, missing []int, data [][]byte, v *venv, s Store) error {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, i := range missing {
+		g.Go(func() (err error) {
+			if data[i], err = makeTable(wheels[i].Digest, v, s); err != nil {
+				return fmt.Errorf("%s %s: %w", wheels[i].Name, wheels[i].Version, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	made := make(map[digest.Digest][]byte, len(missing))
+	for _, i := range missing {
+		made[wheels[i].Digest] = data[i]
+	}
+	return s.PutTables(v.layout(), made)
 }
 
 func makeTable(w digest.Digest, v *venv, s Store) ([]byte, error) {
@@ -307,7 +336,7 @@ func (c *compiler) place(path string, owners []claim) error {
 	}
 	switch {
 	case dirs > 0 && dirs < len(owners):
-		return fmt.Errorf("%q is a directory in one distribution and a file in another: %s; pip could not install both either", path, strings.Join(c.names(owners), ", "))
+		return fmt.Errorf("%q is a directory in one distribution and a file in another: %s; leave one of them out", path, strings.Join(c.names(owners), ", "))
 	case dirs > 0 && (len(owners) > 1 || c.own[path]):
 		if err := c.Dir(path); err != nil {
 			return c.reserved(path, owners)
@@ -341,11 +370,14 @@ func (c *compiler) winner(path string, owners []claim) claim {
 		c.ranks = rank(c.metas, c.venv.py.Markers)
 	}
 	slices.SortFunc(owners, func(a, b claim) int { return cmp.Compare(c.ranks[a.wheel], c.ranks[b.wheel]) })
+	differ := owners[:1:1]
 	for _, o := range owners[1:] {
 		if !sameFile(o.node, owners[0].node) {
-			c.diagnostics = append(c.diagnostics, Diagnostic{Path: path, Names: c.names(owners)})
-			break
+			differ = append(differ, o)
 		}
+	}
+	if len(differ) > 1 {
+		c.diagnostics = append(c.diagnostics, Diagnostic{Path: path, Names: c.names(differ)})
 	}
 	return owners[0]
 }

@@ -95,25 +95,32 @@ type Store interface {
 // Encode returns the canonical bytes of m: JSON with the wheels sorted by name.
 // Manifests that mean the same have the same bytes.
 func (m *Manifest) Encode() ([]byte, error) {
-	c := *m
-	c.Wheels = slices.Clone(m.Wheels)
-	slices.SortFunc(c.Wheels, func(a, b Wheel) int { return strings.Compare(a.Name, b.Name) })
-	for i := 1; i < len(c.Wheels); i++ {
-		a, b := &c.Wheels[i-1], &c.Wheels[i]
-		if a.Name == b.Name {
-			return nil, fmt.Errorf("%s is there twice, as %s (sha256 %s) and %s (sha256 %s); an environment holds one", a.Name, a.Version, a.Digest, b.Version, b.Digest)
-		}
+	if strings.ContainsAny(m.Prompt, "\n\r\x00") {
+		return nil, fmt.Errorf("prompt %q has more than one line", m.Prompt)
 	}
-	if strings.ContainsAny(c.Prompt, "\n\r\x00") {
-		return nil, fmt.Errorf("prompt %q has more than one line", c.Prompt)
+	sorted := *m
+	var err error
+	if sorted.Wheels, err = m.sorted(); err != nil {
+		return nil, err
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(&c); err != nil {
+	if err := enc.Encode(&sorted); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
 	return out.Bytes(), nil
+}
+
+// sorted returns the wheels by name, each name once.
+func (m *Manifest) sorted() ([]Wheel, error) {
+	wheels := slices.SortedFunc(slices.Values(m.Wheels), func(a, b Wheel) int { return strings.Compare(a.Name, b.Name) })
+	for i := 1; i < len(wheels); i++ {
+		if a, b := &wheels[i-1], &wheels[i]; a.Name == b.Name {
+			return nil, fmt.Errorf("%s is there twice, as %s (sha256 %s) and %s (sha256 %s); an environment holds one", a.Name, a.Version, a.Digest, b.Version, b.Digest)
+		}
+	}
+	return wheels, nil
 }
 
 // Decode reads what Encode returned, such as a tree's Meta.

@@ -3,6 +3,7 @@ package manifest
 import (
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sitefs/sitefs/manifest/digest"
+	"github.com/sitefs/sitefs/manifest/interp"
 	"github.com/sitefs/sitefs/manifest/wheel"
 )
 
@@ -333,5 +335,48 @@ func TestRelative(t *testing.T) {
 		if got := r.relative(path); got != want {
 			t.Errorf("relative(%q) = %q, want %q", path, got, want)
 		}
+	}
+}
+
+// TestInterpreters runs an environment of every Python that pyenv has here.
+func TestInterpreters(t *testing.T) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Skip("no home directory")
+	}
+	pythons, err := filepath.Glob(filepath.Join(home, ".pyenv/versions/3.*/bin/python"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, executable := range pythons {
+		py, err := interp.Probe(t.Context(), executable, nil)
+		if errors.Is(err, interp.ErrNoPython) {
+			continue // too old
+		}
+		if err != nil {
+			t.Errorf("%s: %v", executable, err)
+			continue
+		}
+		ran++
+		s := newMemory()
+		w := s.add("demo", []wheel.File{
+			s.lib("demo.py", "import sys, sysconfig\ndef main(): print(sys.prefix, sys.executable, sysconfig.get_path('purelib'), sys.argv[0])\n"),
+		}, func(info *wheel.Info) {
+			info.EntryPoints = []wheel.EntryPoint{{Name: "demo", Module: "demo", Attr: "main"}}
+		})
+		r, err := Compile(&Manifest{Python: PythonOf(py), Wheels: []Wheel{w}}, py, s, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		prefix := filepath.Join(t.TempDir(), "venv")
+		materialize(t, s, open(t, s, r, prefix))
+		want := fmt.Sprintf("%s %s/bin/python %s/%s %s/bin/demo\n", prefix, prefix, prefix, py.Layout.Purelib, prefix)
+		if got := command(t, nil, prefix+"/bin/demo"); got != want {
+			t.Errorf("%s: printed\n%s, want\n%s", py, got, want)
+		}
+	}
+	if ran == 0 {
+		t.Skip("no Python 3.8 or later in ~/.pyenv/versions")
 	}
 }

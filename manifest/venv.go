@@ -13,9 +13,10 @@ import (
 )
 
 // revision counts what this package generates: scripts, RECORD, pyvenv.cfg. It
-// changes when equal wheels no longer give equal tables, so that tables made
-// before are left alone and made anew; it is the value of "sitefs" in
-// pyvenv.cfg.
+// changes when equal wheels no longer give equal tables or when the format of
+// package tree changes, so that tables made before are left alone and made
+// anew. It is the value of "sitefs" in pyvenv.cfg, where a release's number
+// would give every release trees of its own.
 const revision = 1
 
 // venv is how one interpreter lays out a virtual environment. Paths are
