@@ -20,9 +20,9 @@ const (
 	exitRunFailed     = 125
 	exitNotExecutable = 126
 	exitNotFound      = 127
-)
 
-var errInterrupted = errors.New("interrupted; what was downloaded is kept, run the same command again to go on")
+	exitInterrupted = 130 // what shells give for SIGINT
+)
 
 // usageError is a command line that doesn't parse.
 type usageError struct{ error }
@@ -69,7 +69,9 @@ run and shell exit with the code of their command. When it could not be started:
   %3d  sitefs failed before the command
   %3d  the command is not executable
   %3d  the command was not found
-`, exitRunFailed, exitNotExecutable, exitNotFound)
+
+  %3d  interrupted, by Ctrl-C for one
+`, exitRunFailed, exitNotExecutable, exitNotFound, exitInterrupted)
 	return &cobra.Command{
 		Use:   "exit-codes",
 		Short: "What each exit code means",

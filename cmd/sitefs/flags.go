@@ -67,18 +67,23 @@ func (e *environment) open(c *cobra.Command) (*session.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	stderr := c.ErrOrStderr()
+	// Lines go through the display, which keeps them clear of its bars.
+	display := progress.New(c.ErrOrStderr(), e.quiet)
 	return &session.Session{
 		Store:    st,
 		Dir:      dir,
 		Version:  version(),
 		Offline:  e.offline,
 		Refresh:  e.refresh,
-		Progress: progress.New(stderr, e.quiet),
-		Warn:     func(text string) { fmt.Fprintf(stderr, "sitefs: warning: %s\n", text) },
+		Progress: display,
+		Warn: func(text string) {
+			if !e.quiet {
+				fmt.Fprintf(display, "sitefs: warning: %s\n", text)
+			}
+		},
 		Note: func(text string) {
 			if e.verbose {
-				fmt.Fprintf(stderr, "sitefs: %s\n", text)
+				fmt.Fprintf(display, "sitefs: %s\n", text)
 			}
 		},
 	}, nil

@@ -32,10 +32,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		err = errInterrupted
-	}
 	fmt.Fprintf(stderr, "sitefs: error: %v\n", err)
+	if errors.Is(err, context.Canceled) {
+		return exitInterrupted
+	}
 	code := exitCode(err)
 	if code == exitUsage {
 		fmt.Fprintf(stderr, "sitefs: hint: see `%s --help`\n", verb.CommandPath())

@@ -69,32 +69,27 @@ func strongest(hashes map[string]string) (algorithm, sum string) {
 
 // ingest fetches the pins that digests lacks, and adds them to it. What arrived
 // whole before a failure stays in the store: the next try goes on from there.
-func (s *Session) ingest(ctx context.Context, pins []lock.Pin, digests map[string]digest.Digest, allowBadRecord bool) (err error) {
+func (s *Session) ingest(ctx context.Context, pins []lock.Pin, digests map[string]digest.Digest, allowBadRecord bool) error {
 	if len(digests) == len(pins) {
 		return nil
 	}
 	downloads, err := s.Store.Downloads()
-	if err != nil && !errors.Is(err, store.ErrReadOnly) {
+	if err != nil {
 		return err
 	}
 	f, err := fetch.New(fetch.Config{Dir: downloads, Version: s.Version, Offline: s.Offline})
 	if err != nil {
 		return err
 	}
-	in, err := s.Store.NewIngest(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-
 	// Copied: have is asked while add writes.
 	had := make(map[string]bool, len(digests))
 	for name := range digests {
 		had[name] = true
 	}
+	in := intake{store: s.Store, portion: portion}
 	var mu sync.Mutex
 	add := func(ctx context.Context, pin lock.Pin, r io.ReaderAt, size int64, progress func(int64)) error {
-		added, err := in.Add(ctx, r, size, pin.Filename, store.AddOptions{
+		added, err := in.add(ctx, pin, r, size, store.AddOptions{
 			Want:           pin.Hashes,
 			AllowBadRecord: allowBadRecord,
 			Progress:       progress,
@@ -102,19 +97,16 @@ func (s *Session) ingest(ctx context.Context, pins []lock.Pin, digests map[strin
 		if err != nil {
 			return err
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for _, w := range added.Info.Warnings {
 			s.Warn(pin.Filename + ": " + w)
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		digests[pin.Name] = added.Digest
 		return nil
 	}
 	err = f.Fetch(ctx, pins, func(p lock.Pin) bool { return had[p.Name] }, add, s.Progress)
-	if len(digests) == len(had) {
-		return err
-	}
-	return errors.Join(err, in.Commit())
+	return errors.Join(err, in.close())
 }
 
 // Add puts wheels, and all wheels of folders, into the store.
