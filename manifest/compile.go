@@ -52,7 +52,7 @@ func (d Diagnostic) String() string {
 // The result depends on m and py alone, and not on the order of m's wheels.
 func Compile(m *Manifest, py *interp.Python, s Store, now time.Time) (*Result, error) {
 	if got := PythonOf(py); got != m.Python {
-		return nil, fmt.Errorf("environment is for %+v, interpreter %q is %+v", m.Python, py.Executable, got)
+		return nil, fmt.Errorf("the environment is for %s, %q is %s; compile it for another interpreter", m.Python, py.Executable, got)
 	}
 	v := newVenv(py)
 	meta, err := m.Encode()

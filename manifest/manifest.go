@@ -58,6 +58,14 @@ func PythonOf(py *interp.Python) Python {
 	}
 }
 
+// String returns what a message says of p.
+func (p Python) String() string {
+	if p.FreeThreaded {
+		return p.Implementation + " " + p.Version + " free-threaded"
+	}
+	return p.Implementation + " " + p.Version
+}
+
 // A Wheel is one distribution of an environment.
 type Wheel struct {
 	Digest  digest.Digest
