@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -220,6 +221,98 @@ func TestHotMountIsSilent(t *testing.T) {
 	if s := status(t, w); s.Errors != 0 {
 		t.Errorf("%d errors", s.Errors)
 	}
+}
+
+// Tools that compare times must see that a package was upgraded, although what
+// they made of the old one is younger than either release.
+func TestUpgradeIsSeen(t *testing.T) {
+	write := func(version string) string {
+		root := t.TempDir()
+		for name, content := range map[string]string{
+			"static/admin.css":  "/* " + version + " */",
+			"include/header.h":  "// " + version,
+			"pkg/mod.py":        "version = '" + version + "'",
+			"pkg/same.py":       "same = True",
+			"static/added.html": version,
+		} {
+			path := filepath.Join(root, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return root
+	}
+	now := time.Now().Unix()
+	config := serverConfig{Source: write("1.0"), Added: now - 1000, Config: mount.Config{Tree: "1.0"}}
+	w := newWant(t, config)
+	times := func() map[string]time.Time {
+		m := make(map[string]time.Time)
+		for _, name := range []string{"static/admin.css", "include/header.h", "pkg/mod.py", "pkg/same.py", "pkg"} {
+			fi, err := os.Stat(filepath.Join(w.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m[name] = fi.ModTime()
+		}
+		return m
+	}
+
+	l := lease(t, w)
+	old := times()
+	work := t.TempDir()
+	// What a build and a deployment keep of the old one: a copy with its times,
+	// and an output made between the releases.
+	run(t, "/", "rsync", "-a", w.Dir+"/static", work)
+	output := filepath.Join(work, "output")
+	if err := os.WriteFile(output, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	between := time.Unix(now-500, 0)
+	if err := os.Chtimes(output, between, between); err != nil {
+		t.Fatal(err)
+	}
+	pid := status(t, w).PID
+	l.Close()
+	checkGone(t, w, pid)
+
+	config.Source, config.Added, config.Config.Tree, config.Config.Dir = write("2.0"), now, "2.0", w.Dir
+	w = wantFor(t, config)
+	lease(t, w)
+	upgraded := times()
+
+	t.Run("rsync -u", func(t *testing.T) {
+		run(t, "/", "rsync", "-au", w.Dir+"/static", work)
+		if b, err := os.ReadFile(filepath.Join(work, "static/admin.css")); err != nil || string(b) != "/* 2.0 */" {
+			t.Errorf("%q, %v, want the new one", b, err)
+		}
+	})
+	t.Run("collectstatic", func(t *testing.T) {
+		// Django copies unless the target's time is the source's or later
+		// (contrib/staticfiles/management/commands/collectstatic.py, delete_file).
+		if fi, err := os.Stat(output); err != nil || !upgraded["static/admin.css"].After(fi.ModTime()) {
+			t.Errorf("made at %v, the source is of %v, %v", between, upgraded["static/admin.css"], err)
+		}
+	})
+	t.Run("ninja", func(t *testing.T) {
+		// ninja and make run what makes an output when an input is newer.
+		if out := run(t, "/", "find", filepath.Join(w.Dir, "include/header.h"), "-newer", output); out == "" {
+			t.Error("the header is not newer than the output")
+		}
+	})
+	t.Run("importlib", func(t *testing.T) {
+		if upgraded["pkg/mod.py"].Equal(old["pkg/mod.py"]) {
+			t.Error("the source changed and its time did not: a stale .pyc would be valid")
+		}
+		if !upgraded["pkg/same.py"].Equal(old["pkg/same.py"]) {
+			t.Error("the source is the same and its time changed: a .pyc would be made again")
+		}
+		if upgraded["pkg"].Equal(old["pkg"]) {
+			t.Error("the directory changed and its time did not: importlib would not list it again")
+		}
+	})
 }
 
 func TestParallelReaders(t *testing.T) {

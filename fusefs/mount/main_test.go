@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 type serverConfig struct {
 	Config mount.Config
 	Source string // a directory: its files become the tree, beside the fixed ones
+	Added  int64  // when the tree was made, Unix seconds
 	Fail   string // how to go wrong
 }
 
@@ -79,7 +80,7 @@ func newView(c serverConfig) (*view.FS, error) {
 			return nil, err
 		}
 	}
-	data, err := b.Build(1_700_000_000)
+	data, err := b.Build(c.Added)
 	if err != nil {
 		return nil, err
 	}
