@@ -13,19 +13,27 @@ import (
 // virtual environment. The mount table doesn't know them: a program between
 // two imports may have no file open.
 func environUsers(dir string) []Process {
-	want := []byte("VIRTUAL_ENV=" + dir)
 	return processes(func(proc string) string {
 		env, err := os.ReadFile(filepath.Join(proc, "environ"))
 		if err != nil {
 			return ""
 		}
 		for v := range bytes.SplitSeq(env, []byte{0}) {
-			if bytes.Equal(v, want) {
+			if venv, ok := bytes.CutPrefix(v, []byte("VIRTUAL_ENV=")); ok && samePlace(string(venv), dir) {
 				return "VIRTUAL_ENV"
 			}
 		}
 		return ""
 	})
+}
+
+// samePlace reports whether path names dir, which has no symbolic links in it.
+func samePlace(path, dir string) bool {
+	if path == dir {
+		return true
+	}
+	real, err := resolve(path)
+	return err == nil && filepath.IsAbs(path) && real == dir
 }
 
 // fileUsers lists the processes that have something below dir open, as far as

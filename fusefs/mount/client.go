@@ -2,7 +2,6 @@ package mount
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -213,7 +212,7 @@ func clear(dir, state string) error {
 }
 
 // List returns the status of every mount of the user, those of dead servers
-// too.
+// too. With an error it still returns those that it could ask.
 func List(ctx context.Context) ([]Status, error) {
 	root, err := stateRoot()
 	if err != nil {
@@ -227,17 +226,19 @@ func List(ctx context.Context) ([]Status, error) {
 		return nil, err
 	}
 	var list []Status
+	var errs []error
 	for _, e := range entries {
 		s, err := look(ctx, filepath.Join(root, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // not mounted yet, or gone meanwhile
 		}
 		if err != nil {
-			return list, err
+			errs = append(errs, err) // one broken mount must not hide the others
+			continue
 		}
 		list = append(list, s)
 	}
-	return list, nil
+	return list, errors.Join(errs...)
 }
 
 // look returns the status of the mount that state belongs to.
@@ -246,7 +247,7 @@ func look(ctx context.Context, state string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	dead := Status{Dir: i.Dir, Tree: i.Tree, PID: i.PID, State: "dead", Info: json.RawMessage(i.Info)}
+	dead := Status{Dir: i.Dir, Tree: i.Tree, PID: i.PID, State: "dead", Info: i.Info}
 	c, err := dial(ctx, i.Dir, state)
 	if errors.Is(err, ErrNotMounted) {
 		return dead, nil

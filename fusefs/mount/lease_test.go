@@ -221,6 +221,15 @@ func TestMountWaitsForItsUsers(t *testing.T) {
 			c.Env = append(os.Environ(), "VIRTUAL_ENV="+w.Dir)
 			return c
 		}},
+		{"virtual environment by another name", "", func(w mount.Want) *exec.Cmd {
+			link := filepath.Join(t.TempDir(), "link")
+			if err := os.Symlink(filepath.Dir(w.Dir), link); err != nil {
+				t.Fatal(err)
+			}
+			c := exec.Command("cat")
+			c.Env = append(os.Environ(), "VIRTUAL_ENV="+filepath.Join(link, "env"))
+			return c
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

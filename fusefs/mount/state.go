@@ -92,7 +92,7 @@ func resolve(dir string) (string, error) {
 func lockState(state string) (unlock func(), err error) {
 	for {
 		if err := os.MkdirAll(state, 0o700); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("no place to keep the state of mounts: %w; set XDG_STATE_HOME to a folder that can be written", err)
 		}
 		f, err := os.OpenFile(filepath.Join(state, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 		if errors.Is(err, fs.ErrNotExist) {
