@@ -64,7 +64,7 @@ func (s *Store) WheelByHash(ctx context.Context, alg, hex string) (d digest.Dige
 		}
 		return d, s.HasWheel(d), nil
 	}
-	if strong[alg] == nil {
+	if digest.NewHash(alg) == nil {
 		return digest.Digest{}, false, nil
 	}
 	err = s.index(ctx, nil, func(c *catalog.Catalog) (err error) {

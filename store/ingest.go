@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -71,7 +70,7 @@ func (s *Store) NewIngest(ctx context.Context) (*Ingest, error) {
 type AddOptions struct {
 	// Want are the hashes the wheel file must have, lower-case hexadecimal by
 	// hashlib's name of the algorithm. All that can be checked must agree; if
-	// there are any, at least one must be sha256, sha384 or sha512.
+	// there are any, at least one must be of [digest.Strong].
 	Want map[string]string
 
 	// AllowBadRecord is [wheel.Options.AllowBadRecord].
@@ -205,21 +204,22 @@ func (i *Ingest) accept(u *unpacking, sums sums, size int64) (Added, error) {
 		return a, errors.Join(err, u.discard())
 	}
 	info := u.info()
-	rec := &wheelRecord{Added: i.store.now().Unix(), Size: size, Hashes: sums.others, Wheel: info.Encode()}
+	i.adopt(u, d, &wheelRecord{Added: i.store.now().Unix(), Size: size, Hashes: sums.others, Wheel: info.Encode()})
+	return Added{Digest: d, Info: info, New: true}, u.discard()
+}
 
+// adopt takes over the staged files of a wheel, but for those that it has.
+func (i *Ingest) adopt(u *unpacking, d digest.Digest, rec *wheelRecord) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.wheels[d] = rec
-	for sum := range u.reused {
-		i.reused[sum] = true
-	}
+	maps.Copy(i.reused, u.reused)
 	for sum, p := range u.staged {
 		if _, twice := i.blobs[sum]; !twice {
 			i.blobs[sum] = p
 			delete(u.staged, sum)
 		}
 	}
-	return Added{Digest: d, Info: info, New: true}, u.discard()
 }
 
 // Commit makes every wheel that was accepted part of the store: blobs first,
@@ -312,21 +312,17 @@ type sums struct {
 	others map[string]string // the stronger ones that were wanted
 }
 
-// strong are the hashes besides sha256 that name a wheel for sure
-// (packaging.python.org counts those of at least its strength).
-var strong = map[string]func() hash.Hash{"sha384": sha512.New384, "sha512": sha512.New}
-
 // hashFile reads the whole file once, in order, and compares it with the
 // hashes it must have.
 func (i *Ingest) hashFile(ctx context.Context, r io.ReaderAt, size int64, filename string, want map[string]string) (sums, error) {
 	hashes := map[string]hash.Hash{"sha256": sha256.New()}
 	for alg := range want {
-		if newHash, ok := strong[alg]; ok {
-			hashes[alg] = newHash()
+		if h := digest.NewHash(alg); h != nil {
+			hashes[alg] = h
 		}
 	}
 	if _, ok := want["sha256"]; len(want) > 0 && !ok && len(hashes) == 1 {
-		return sums{}, fmt.Errorf("wheel %q: known by %q alone, want a hash of sha256, sha384 or sha512", filename, slices.Sorted(maps.Keys(want)))
+		return sums{}, fmt.Errorf("wheel %q: known by %q alone, want one of %q", filename, slices.Sorted(maps.Keys(want)), digest.Strong)
 	}
 	if err := i.work(ctx, func() error { return readInto(ctx, hashes, r, size) }); err != nil {
 		return sums{}, fmt.Errorf("wheel %q: %w", filename, err)

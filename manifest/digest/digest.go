@@ -1,4 +1,5 @@
-// Package digest is SHA-256 as a type, with the text forms that sitefs meets.
+// Package digest is SHA-256 as a type, with the text forms that sitefs meets,
+// and the list of other hashes that a lock file may vouch for a wheel with.
 //
 // A digest names bytes: a blob, a wheel, a compiled tree. It is an array, so it
 // compares with == and serves as a map key, and a hash of another kind can never

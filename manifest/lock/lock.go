@@ -9,6 +9,7 @@
 package lock
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/sitefs/sitefs/manifest/digest"
 )
 
 var (
@@ -63,24 +66,19 @@ func (p Pin) DirectURL() []byte {
 	return DirectURL{URL: u, Archive: &ArchiveInfo{Hashes: p.Hashes}}.Encode()
 }
 
-// digits are the hash algorithms that vouch for a wheel, with the number of
-// hexadecimal digits of each. Others that a lock file may give (md5, sha1) can
-// be forged, or are unknown here.
-var digits = map[string]int{"sha256": 64, "sha384": 96, "sha512": 128, "blake2b": 128}
-
-// Strong returns the hashes that count, those by sha256, sha384, sha512 and
-// blake2b, with their digits in lower case. Others beside them are left out. It
-// is an error if none is left, or if one isn't made of as many hexadecimal
-// digits as its algorithm gives.
+// Strong returns the hashes that count, those of [digest.Strong], with their
+// digits in lower case. Others beside them are left out. It is an error if none
+// is left, or if one isn't made of as many hexadecimal digits as its algorithm
+// gives.
 func Strong(hashes map[string]string) (map[string]string, error) {
 	strong := map[string]string{}
 	for algorithm, value := range hashes {
 		algorithm, value = strings.ToLower(algorithm), strings.ToLower(value)
-		want, known := digits[algorithm]
-		if !known {
+		h := digest.NewHash(algorithm)
+		if h == nil {
 			continue
 		}
-		if len(value) != want || strings.Trim(value, "0123456789abcdef") != "" {
+		if want := hex.EncodedLen(h.Size()); len(value) != want || strings.Trim(value, "0123456789abcdef") != "" {
 			return nil, fmt.Errorf("%s hash %q: found %d characters, want %d hexadecimal digits", algorithm, value, len(value), want)
 		}
 		strong[algorithm] = value
@@ -88,7 +86,7 @@ func Strong(hashes map[string]string) (map[string]string, error) {
 	if len(strong) > 0 {
 		return strong, nil
 	}
-	want := strings.Join(slices.Sorted(maps.Keys(digits)), ", ")
+	want := strings.Join(digest.Strong, ", ")
 	if len(hashes) == 0 {
 		return nil, fmt.Errorf("no hash, want one of %s", want)
 	}

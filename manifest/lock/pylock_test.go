@@ -200,7 +200,7 @@ func TestSelectErrors(t *testing.T) {
 		{"directory", "[[packages]]\nname = \"foo\"\ndirectory = {path = \"./foo\", editable = true}", ErrNoWheel, []string{"foo: a directory of sources (./foo; uv export --no-emit-project"}},
 		{"vcs", "[[packages]]\nname = \"foo\"\nvcs = {type = \"git\", url = \"https://u:secret@example.com/foo\", commit-id = \"1\"}", ErrNoWheel, []string{"foo: a version control checkout (https://example.com/foo)"}},
 		{"all of them at once", wheelLine("foo", "foo-1-cp311-cp311-win_amd64.whl", "") + "\n[[packages]]\nname = \"bar\"\ndirectory = {path = \".\"}", ErrNoWheel, []string{"foo: the lock file offers", "bar: a directory"}},
-		{"md5 alone", "[[packages]]\nname = \"foo\"\nwheels = [{path = \"foo-1-py3-none-any.whl\", hashes = {md5 = \"a\", sha1 = \"b\"}}]", nil, []string{"foo-1-py3-none-any.whl: found hashes by md5, sha1 only, want one of blake2b, sha256, sha384, sha512"}},
+		{"md5 alone", "[[packages]]\nname = \"foo\"\nwheels = [{path = \"foo-1-py3-none-any.whl\", hashes = {md5 = \"a\", sha1 = \"b\"}}]", nil, []string{"foo-1-py3-none-any.whl: found hashes by md5, sha1 only, want one of sha256, sha512, sha384, blake2b"}},
 		{"short hash", "[[packages]]\nname = \"foo\"\nwheels = [{path = \"foo-1-py3-none-any.whl\", hashes = {sha256 = \"0fd\"}}]", nil, []string{`sha256 hash "0fd": found 3 characters, want 64 hexadecimal digits`}},
 		{"scheme", "[[packages]]\nname = \"foo\"\nwheels = [{url = \"ftp://u:secret@example.com/foo-1-py3-none-any.whl\", hashes = {sha256 = \"" + sha + "\"}}]", nil, []string{`url "ftp://example.com/foo-1-py3-none-any.whl" isn't one to fetch`}},
 	}

@@ -82,7 +82,7 @@ func TestFetchRefusesPins(t *testing.T) {
 		{"other host's file", lock.Pin{URL: "file://example.com/x.whl"}, `of the host "example.com"`},
 		{"absent file", lock.Pin{Path: filepath.Join(dir, "absent.whl")}, "no such file"},
 		{"directory", lock.Pin{Path: dir}, "is not a regular file"},
-		{"weak hash", lock.Pin{URL: "http://127.0.0.1:1/x.whl", Hashes: map[string]string{"md5": "00"}}, `found ["md5"], wanted sha256`},
+		{"weak hash", lock.Pin{URL: "http://127.0.0.1:1/x.whl", Hashes: map[string]string{"md5": "00"}}, `found ["md5"], wanted one of`},
 		{"short hash", lock.Pin{URL: "http://127.0.0.1:1/x.whl", Hashes: map[string]string{"sha256": "../../x"}}, "wanted 64 hexadecimal digits"},
 		{"local size", lock.Pin{Path: os.Args[0], Size: 5}, "the lock file says 5"},
 		{"reserved address", lock.Pin{URL: "http://127.0.0.1:1/x.whl", Hashes: sha}, "gave up after 5 attempts: asking 127.0.0.1:1"},

@@ -1,8 +1,6 @@
 package fetch
 
 import (
-	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/hex"
 	"fmt"
 	"hash"
@@ -10,19 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/lock"
 )
-
-// algorithms are the hashes that vouch for a file, in the order in which one
-// names a partial file. MD5 and SHA-1 can be forged and don't count.
-var algorithms = []struct {
-	name string
-	new  func() hash.Hash
-}{
-	{"sha256", sha256.New},
-	{"sha512", sha512.New},
-	{"sha384", sha512.New384},
-}
 
 // sums computes every hash of a pin that vouches for it.
 type sums struct {
@@ -38,20 +26,20 @@ type sum struct {
 
 func newSums(pin lock.Pin) (*sums, error) {
 	s := new(sums)
-	for _, a := range algorithms {
-		want, ok := pin.Hashes[a.name]
+	for _, name := range digest.Strong {
+		want, ok := pin.Hashes[name]
 		if !ok {
 			continue
 		}
-		h := a.new()
+		h := digest.NewHash(name)
 		want = strings.ToLower(want)
 		if raw, err := hex.DecodeString(want); err != nil || len(raw) != h.Size() {
-			return nil, fmt.Errorf("its %s in the lock file is %q; wanted %d hexadecimal digits", a.name, want, 2*h.Size())
+			return nil, fmt.Errorf("its %s in the lock file is %q; wanted %d hexadecimal digits", name, want, 2*h.Size())
 		}
-		s.wanted = append(s.wanted, sum{a.name, want, h})
+		s.wanted = append(s.wanted, sum{name, want, h})
 	}
 	if s.wanted == nil {
-		return nil, fmt.Errorf("the lock file has no hash that can be checked: found %q, wanted sha256, sha384 or sha512; lock it again", slices.Sorted(maps.Keys(pin.Hashes)))
+		return nil, fmt.Errorf("the lock file has no hash that can be checked: found %q, wanted one of %q; lock it again", slices.Sorted(maps.Keys(pin.Hashes)), digest.Strong)
 	}
 	s.key = s.wanted[0].name + "-" + s.wanted[0].want
 	return s, nil

@@ -59,7 +59,7 @@ func (s *Session) stored(ctx context.Context, pins []lock.Pin) (map[string]diges
 // strongest returns the hash by which the store finds a wheel: sha256, which is
 // the wheel's name there, else one that the catalog knows.
 func strongest(hashes map[string]string) (algorithm, sum string) {
-	for _, a := range []string{"sha256", "sha512", "sha384", "blake2b"} {
+	for _, a := range digest.Strong {
 		if sum, ok := hashes[a]; ok {
 			return a, sum
 		}
