@@ -10,6 +10,7 @@
 package blob
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -32,8 +33,10 @@ const (
 // Two digits make 256 folders, which keeps each small enough to be listed for
 // stores of millions of files.
 func Path(sum digest.Digest) string {
-	s := sum.String()
-	return s[:2] + "/" + s[2:]
+	var b [1 + 2*digest.Size]byte
+	hex.Encode(b[1:], sum[:])
+	b[0], b[1], b[2] = b[1], b[2], '/'
+	return string(b[:])
 }
 
 // A Dir is the folder of blobs, kept open.
