@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ func main() {
 
 // run executes one command line and returns its exit code.
 func run(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), heeded()...)
 	defer stop()
 
 	root := newRoot()
@@ -46,6 +47,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
+// heeded returns the signals that end a verb early. One that this process was
+// started to ignore stays ignored, through exec too: a shell's background job
+// doesn't die of the Ctrl-C that is meant for another.
+func heeded() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM}, signal.Ignored)
+}
+
 // newRoot returns the command tree: one constructor per verb, a file each.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -55,6 +63,10 @@ func newRoot() *cobra.Command {
 every file of every wheel exists once. Nothing is linked or copied to get an
 environment, so there is never half of one.`,
 		Version:           version(),
+		Args:              knownVerb,
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+
+		DisableFlagsInUseLine: true,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
@@ -66,4 +78,16 @@ environment, so there is never half of one.`,
 		newAdd(), newList(), newServer(), newExitCodes(),
 	)
 	return root
+}
+
+// knownVerb is called with what is no verb of the command tree.
+func knownVerb(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("there is no verb %q", args[0])
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		err = fmt.Errorf("%w; is it %q?", err, near[0])
+	}
+	return usageError{err}
 }

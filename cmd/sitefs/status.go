@@ -26,6 +26,9 @@ func newStatus() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				for i := range mounts {
+					mounts[i] = shown(mounts[i])
+				}
 				slices.SortFunc(mounts, func(a, b mount.Status) int { return strings.Compare(a.Dir, b.Dir) })
 				return printRows(c.OutOrStdout(), asJSON, "STATE\tTREE\tLEASES\tREQUESTS\tSINCE\tMOUNT", mounts, statusLine)
 			}
@@ -43,7 +46,7 @@ func newStatus() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(status)
+				return json.NewEncoder(c.OutOrStdout()).Encode(shown(status))
 			}
 			_, err = fmt.Fprint(c.OutOrStdout(), describe(status))
 			return err
@@ -51,6 +54,13 @@ func newStatus() *cobra.Command {
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object per line")
 	return c
+}
+
+// shown returns s with the digest alone for its tree: a mount's own name for what
+// it holds has the layout and the prefix too.
+func shown(s mount.Status) mount.Status {
+	s.Tree, _, _ = strings.Cut(s.Tree, " ")
+	return s
 }
 
 func statusLine(s mount.Status) string {

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sitefs/sitefs/fusefs/mount"
 	"github.com/sitefs/sitefs/fusefs/view"
@@ -120,6 +122,9 @@ func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.D
 	if prefix == "" {
 		prefix = dir
 	}
+	if err := checkPrefix(prefix); err != nil {
+		return mount.Want{}, err
+	}
 	argv := []string{
 		exe, ServerVerb,
 		"--store", s.Store.Dir(),
@@ -135,6 +140,14 @@ func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.D
 		Keep:   keep,
 		Server: append(argv, dir),
 	}, nil
+}
+
+// checkPrefix refuses paths that no activate script and no shebang can hold.
+func checkPrefix(prefix string) error {
+	if strings.ContainsAny(prefix, "\n\x00"+string(filepath.ListSeparator)) || !utf8.ValidString(prefix) {
+		return fmt.Errorf("%w: %q can't be on PATH, because of a %q, a line end or bytes that are not UTF-8 in it: choose another directory", mount.ErrMountPoint, prefix, filepath.ListSeparator)
+	}
+	return nil
 }
 
 // mounted names what a mount holds: not the tree alone, since its scripts show
