@@ -154,7 +154,21 @@ func receiveFD(socket int) (int, error) {
 
 // detach unmounts. Without lazy a mount that is in use stays, and the error is
 // an [ErrBusy]. A mount that is gone already is no error.
-func (d *device) detach(lazy bool) error { return unmount(d.dir, lazy, d.helper) }
+func (d *device) detach(lazy bool) error {
+	table, err := mounts()
+	if err != nil {
+		return err
+	}
+	e, ok := top(table, d.dir)
+	if !ok {
+		return nil
+	}
+	if e.fsType != fsType {
+		// umount(2) takes a path and would take that one away.
+		return fmt.Errorf("unmounting %q: %w by a %s; unmount that first", d.dir, errCovered, e.fsType)
+	}
+	return unmount(d.dir, lazy, d.helper)
+}
 
 // close closes the descriptor, which ends the connection to the kernel: whoever
 // still uses the mount gets ENOTCONN.

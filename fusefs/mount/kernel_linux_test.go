@@ -49,22 +49,6 @@ func source(t testing.TB) string {
 	return root
 }
 
-func run(t testing.TB, dir, name string, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("needs %s: %v", name, err)
-	}
-	cmd := exec.Command(name, args...)
-	cmd.Dir = dir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", cmd, err, stderr.String())
-	}
-	return string(out)
-}
-
 // What the tools that copy and measure see in a mount is what they see in a
 // plain copy of it.
 func TestToolsAgreeWithACopy(t *testing.T) {

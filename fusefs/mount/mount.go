@@ -56,6 +56,9 @@ var (
 	ErrMountPoint = errors.New("not a usable mount point")
 )
 
+// errCovered is a mount that another one hides.
+var errCovered = errors.New("covered")
+
 // A Process uses a mount.
 type Process struct {
 	PID  int    `json:"pid"`

@@ -70,11 +70,13 @@ func (s *supervisor) run(ctx context.Context) error {
 	go s.accept()
 	select {
 	case <-s.goneCh:
-	case <-s.worker.done: // somebody else unmounted
-	case <-ctx.Done():
-		if err := s.leave(true); err != nil {
-			log.Printf("detaching %q: %v", s.Dir, err)
+	case <-s.worker.done:
+		// Somebody else unmounted, or the worker failed and the mount is dead.
+		if s.worker.err != nil {
+			s.detach()
 		}
+	case <-ctx.Done():
+		s.detach()
 	}
 	s.mu.Lock()
 	s.gone = true
@@ -100,6 +102,15 @@ func (s *supervisor) removeDir() error {
 		return nil
 	}
 	return err
+}
+
+// detach takes the mount away from under its users.
+func (s *supervisor) detach() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.leave(true); err != nil {
+		log.Printf("detaching %q: %v", s.Dir, err)
+	}
 }
 
 func (s *supervisor) accept() {
@@ -235,7 +246,7 @@ func (s *supervisor) expire() {
 	if err == nil {
 		return
 	}
-	if !errors.Is(err, ErrBusy) {
+	if !errors.Is(err, ErrBusy) && !errors.Is(err, errCovered) {
 		log.Printf("unmounting %q: %v", s.Dir, err)
 	}
 	s.timer.Reset(s.retry)
@@ -247,17 +258,11 @@ func (s *supervisor) leaveIfFree() error {
 	if living := environUsers(s.Dir); len(living) > 0 {
 		return &BusyError{Dir: s.Dir, Processes: living}
 	}
-	return s.leaveLocked(false)
+	return s.leave(false)
 }
 
-// leave takes the mount away, from under its users if detach is set.
+// leave unmounts; if detach is set, from under the users. The caller holds mu.
 func (s *supervisor) leave(detach bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.leaveLocked(detach)
-}
-
-func (s *supervisor) leaveLocked(detach bool) error {
 	if s.gone {
 		return nil
 	}
@@ -279,7 +284,7 @@ func (s *supervisor) unmount(q request) reply {
 	if !q.Detach && len(s.leases) > 0 {
 		return reply{Outcome: outcomeBusy, Processes: s.users()}
 	}
-	err := s.leaveLocked(q.Detach)
+	err := s.leave(q.Detach)
 	if errors.Is(err, ErrBusy) {
 		return reply{Outcome: outcomeBusy, Processes: s.users()}
 	}
@@ -302,7 +307,7 @@ func (s *supervisor) users() []Process {
 }
 
 func (s *supervisor) leaseList() []Process {
-	list := slices.Collect(maps.Values(s.leases))
+	list := slices.AppendSeq([]Process{}, maps.Values(s.leases)) // not nil: JSON shows []
 	slices.SortFunc(list, func(a, b Process) int { return a.PID - b.PID })
 	return list
 }

@@ -153,6 +153,23 @@ func TestUnmountedBySomebodyElse(t *testing.T) {
 	checkGone(t, w, pid)
 }
 
+func TestMountedOver(t *testing.T) {
+	w := newWant(t, serverConfig{})
+	if err := mount.Hold(testContext(t), w); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "/", "mount", "-t", "tmpfs", "none", w.Dir)
+	if err := mount.Unmount(testContext(t), w.Dir, true); err == nil || !strings.Contains(err.Error(), "tmpfs") {
+		t.Errorf("%v, want to hear of the tmpfs", err)
+	}
+	if err := syscall.Unmount(w.Dir, 0); err != nil {
+		t.Fatalf("the upper mount is gone: %v", err)
+	}
+	if s := status(t, w); s.State != "held" {
+		t.Errorf("the mount is %s", s.State)
+	}
+}
+
 func TestSignals(t *testing.T) {
 	w := newWant(t, serverConfig{Config: mount.Config{Keep: time.Hour}})
 	lease(t, w)
