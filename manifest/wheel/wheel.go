@@ -5,7 +5,7 @@
 // no room for a second reading, its names stay inside the directories they are
 // for, and its metadata agree with its file name; Extract and CheckRest hold
 // every byte to the CRC-32, the declared size and RECORD. An ingest that calls
-// CheckRest and Extract for every file has read each member exactly once, and
+// CheckRest, and Extract for every file, has checked each member, and
 // nothing of the wheel should become visible before all have returned nil.
 //
 // The package never writes a file, runs no interpreter and knows no venv: where
