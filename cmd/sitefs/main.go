@@ -62,14 +62,14 @@ func newRoot() *cobra.Command {
 		Long: `sitefs mounts a Python virtual environment, read-only, from a store in which
 every file of every wheel exists once. Nothing is linked or copied to get an
 environment, so there is never half of one.`,
-		Version:           version(),
-		Args:              knownVerb,
-		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+		Version: version(),
+		Args:    knownVerb,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 
 		DisableFlagsInUseLine: true,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceErrors:         true,
+		SilenceUsage:          true,
+		CompletionOptions:     cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("sitefs {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
