@@ -171,7 +171,7 @@ func Unmount(ctx context.Context, dir string, detach bool) error {
 	for asked := false; ; asked = true {
 		c, err := dial(ctx, dir, state)
 		if errors.Is(err, ErrNotMounted) {
-			if err = clear(dir, state); asked && errors.Is(err, ErrNotMounted) {
+			if err = clearDead(dir, state); asked && errors.Is(err, ErrNotMounted) {
 				err = nil // it went by itself, leaving nothing
 			}
 			return err
@@ -187,8 +187,8 @@ func Unmount(ctx context.Context, dir string, detach bool) error {
 	}
 }
 
-// clear removes the mount and the state of a server that died.
-func clear(dir, state string) error {
+// clearDead removes the mount and the state of a server that died.
+func clearDead(dir, state string) error {
 	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
 		found, err := detachDead(dir)
 		if err == nil && !found {

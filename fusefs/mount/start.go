@@ -90,7 +90,7 @@ func (w Want) start(ctx context.Context, state string) (*Client, error) {
 		l.Close()
 		if err != nil {
 			// A server that got as far as mounting has cleared its state away itself.
-			if cerr := clear(w.Dir, state); !errors.Is(cerr, ErrNotMounted) && !errors.Is(cerr, ErrInUse) {
+			if cerr := clearDead(w.Dir, state); !errors.Is(cerr, ErrNotMounted) && !errors.Is(cerr, ErrInUse) {
 				err = errors.Join(err, cerr)
 			}
 			return nil, err

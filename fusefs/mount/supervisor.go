@@ -322,7 +322,7 @@ func (s *supervisor) status() *Status {
 	case s.Held:
 		state = "held"
 	}
-	requests, errors := s.worker.counts()
+	requests, failed := s.worker.counts()
 	return &Status{
 		Dir:      s.Dir,
 		Tree:     s.Tree,
@@ -332,7 +332,7 @@ func (s *supervisor) status() *Status {
 		Keep:     s.Keep,
 		Leases:   s.leaseList(),
 		Requests: requests,
-		Errors:   errors,
+		Errors:   failed,
 		Info:     s.Info,
 	}
 }

@@ -3,6 +3,7 @@ package mount_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -165,6 +166,25 @@ func TestUserWithoutHelper(t *testing.T) {
 		t.Errorf("%v, want ErrNoFUSE and the package to install", err)
 	}
 	checkGone(t, w, 0)
+}
+
+func TestOthersAreKeptOut(t *testing.T) {
+	for _, allow := range []bool{false, true} {
+		t.Run(fmt.Sprintf("allowed %v", allow), func(t *testing.T) {
+			w := newWant(t, serverConfig{Config: mount.Config{AllowOther: allow}})
+			lease(t, w)
+			for dir := filepath.Dir(w.Dir); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+				if err := os.Chmod(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.Command("cat", filepath.Join(w.Dir, "hello.py"))
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+			if out, err := cmd.CombinedOutput(); (err == nil) != allow {
+				t.Errorf("another user reads %q, %v", out, err)
+			}
+		})
+	}
 }
 
 // A socket that somebody else can reach must not obey him.

@@ -77,7 +77,7 @@ type worker struct {
 	stopFD int // an eventfd; readable when the readers are to end
 
 	requests [128]atomic.Int64 // by opcode
-	errors   atomic.Int64      // replies with EIO
+	faults   atomic.Int64      // replies with EIO
 }
 
 func newWorker(fd int, fs fuse.RawFileSystem, l *log.Logger) (*worker, error) {
@@ -274,7 +274,7 @@ func (r *reader) refuse(status fuse.Status) int {
 func (r *reader) reply(op uint32, size int) {
 	out := r.out[0][:size]
 	if int32(binary.NativeEndian.Uint32(out[4:])) == -int32(unix.EIO) {
-		r.errors.Add(1)
+		r.faults.Add(1)
 	}
 	_, err := unix.Write(r.fd, out)
 	// ENOENT: the process that asked was killed. ENODEV: unmounted meanwhile.
@@ -285,14 +285,14 @@ func (r *reader) reply(op uint32, size int) {
 
 // counts returns how many requests of each kind there were, and how many
 // answers were EIO.
-func (w *worker) counts() (requests map[string]int64, errors int64) {
+func (w *worker) counts() (requests map[string]int64, failed int64) {
 	requests = make(map[string]int64)
 	for op := range w.requests {
 		if n := w.requests[op].Load(); n > 0 {
 			requests[opName(uint32(op))] = n
 		}
 	}
-	return requests, w.errors.Load()
+	return requests, w.faults.Load()
 }
 
 // opNames are the requests that a read-only mount sees (linux/fuse.h).
