@@ -208,6 +208,9 @@ func (f *Finder) search(ctx context.Context, w wish, asked string, req Request) 
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if err != nil && !errors.Is(err, ErrNoPython) {
+			return nil, err
+		}
 		if err != nil {
 			refused = append(refused, reason(path, err))
 			continue

@@ -53,8 +53,11 @@ func (f *Finder) Probe(ctx context.Context, executable string) (*Python, error) 
 	}
 	r, ok := f.known(key)
 	if !ok {
-		if r, err = f.ask(ctx, base, key); err != nil {
+		if r, err = f.ask(ctx, base); err != nil {
 			return nil, unusable(executable, err)
+		}
+		if err := f.keep(key, r); err != nil {
+			return nil, err
 		}
 	}
 	p, err := r.python()
@@ -82,8 +85,8 @@ func (f *Finder) known(key string) (*report, bool) {
 	return r, json.Unmarshal(data, r) == nil
 }
 
-// ask runs the interpreter at path and keeps its answer.
-func (f *Finder) ask(ctx context.Context, path, key string) (*report, error) {
+// ask runs the interpreter at path.
+func (f *Finder) ask(ctx context.Context, path string) (*report, error) {
 	answer, err := f.run(ctx, path, probeScript, "-I", "-S", "-B", "-")
 	if err != nil {
 		return nil, f.explain(ctx, path, err)
@@ -97,17 +100,20 @@ func (f *Finder) ask(ctx context.Context, path, key string) (*report, error) {
 			return nil, err
 		}
 	}
-	if f.Cache == nil {
-		return r, nil
-	}
-	kept, err := json.Marshal(r)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Cache.Put(key, kept); err != nil {
-		return nil, fmt.Errorf("its answer can't be kept: %w", err)
-	}
 	return r, nil
+}
+
+// keep puts an answer into the cache. That it can't be is no fault of the
+// interpreter, so the error is not ErrNoPython.
+func (f *Finder) keep(key string, r *report) error {
+	if f.Cache == nil {
+		return nil
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return f.Cache.Put(key, data)
 }
 
 // completeLibc adds what the loader knows and Python does not say.
