@@ -88,10 +88,10 @@ func Strong(hashes map[string]string) (map[string]string, error) {
 	}
 	want := strings.Join(digest.Strong, ", ")
 	if len(hashes) == 0 {
-		return nil, fmt.Errorf("no hash, want one of %s", want)
+		return nil, fmt.Errorf("no hash, want one of %s: lock again", want)
 	}
 	found := strings.Join(slices.Sorted(maps.Keys(hashes)), ", ")
-	return nil, fmt.Errorf("found hashes by %s only, want one of %s", found, want)
+	return nil, fmt.Errorf("found hashes by %s only, want one of %s: lock again", found, want)
 }
 
 // FileURL returns the file URL of an absolute path as pip spells it: every byte

@@ -70,7 +70,7 @@ type wheelFile struct {
 func ReadPylock(data []byte, dir string) (*Pylock, error) {
 	var values map[string]any
 	if err := toml.Unmarshal(bytes.TrimPrefix(data, []byte("\ufeff")), &values); err != nil {
-		return nil, fmt.Errorf("not a TOML file: %w", position(err))
+		return nil, fmt.Errorf("not a TOML file: %w: mend it there, or lock again", position(err))
 	}
 	root := &table{index: -1, values: values, errs: new(errorList)}
 	l := &Pylock{dir: dir}
@@ -282,7 +282,10 @@ func (f file) fileName(name string) string {
 // readHashes reads the table of hashes. Which of them count is asked when the
 // file is chosen: a lock file may list one for another platform as it likes.
 func readHashes(t *table) map[string]any {
-	hashes, ok := required[map[string]any](t, "hashes")
+	hashes, ok := value[map[string]any](t, "hashes")
+	if _, there := t.values["hashes"]; !there {
+		t.failf("hashes", "missing, and a file without a hash can't be checked")
+	}
 	if ok && len(hashes) == 0 {
 		t.failf("hashes", "empty, want at least one hash")
 	}

@@ -62,7 +62,7 @@ func TestReadPylockErrors(t *testing.T) {
 		{"no source", string(pylockText("[[packages]]\nname = \"foo\"")), "packages[0]: no source"},
 		{"two sources", string(pylockText(wheelLine("foo", "foo-1-py3-none-any.whl", `directory = {path = "."}`))), "packages[0]: found wheels or sdist, directory side by side"},
 		{"neither url nor path", string(pylockText("[[packages]]\nname = \"foo\"\nwheels = [{name = \"foo-1-py3-none-any.whl\", hashes = {sha256 = \"a\"}}]")), "packages[0].wheels[0]: neither url nor path"},
-		{"no hashes", string(pylockText("[[packages]]\nname = \"foo\"\nwheels = [{path = \"foo-1-py3-none-any.whl\"}]")), "packages[0].wheels[0].hashes: missing, want a table"},
+		{"no hashes", string(pylockText("[[packages]]\nname = \"foo\"\nwheels = [{path = \"foo-1-py3-none-any.whl\"}]")), "packages[0].wheels[0].hashes: missing, and a file without a hash can't be checked"},
 		{"empty hashes", string(pylockText("[[packages]]\nname = \"foo\"\nwheels = [{path = \"foo-1-py3-none-any.whl\", hashes = {}}]")), "packages[0].wheels[0].hashes: empty"},
 		{"negative size", string(pylockText("[[packages]]\nname = \"foo\"\nwheels = [{path = \"foo-1-py3-none-any.whl\", size = -1, hashes = {sha256 = \"a\"}}]")), "packages[0].wheels[0].size: found -1"},
 		{"hash not a string", string(pylockText("[[packages]]\nname = \"foo\"\nwheels = [{path = \"foo-1-py3-none-any.whl\", hashes = {sha256 = 1}}]")), "packages[0].wheels[0].hashes.sha256: found an integer, want a string"},

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,10 @@ func Read(path string, data []byte) (*Pylock, error) {
 		return nil, err
 	}
 	l, err := ReadPylock(data, filepath.Dir(path))
+	var field *FieldError
+	if errors.As(err, &field) {
+		return nil, fmt.Errorf("%s: %w: lock again with the tool that wrote it", path, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -15,7 +15,7 @@ func TestRead(t *testing.T) {
 		{"/p/pylock.toml", good, ""},
 		{"/p/pylock.dev.toml", good, ""},
 		{"/tmp/1234.toml", good, ""},
-		{"/p/pylock.toml", "lock-version = 1", "/p/pylock.toml: lock-version: found an integer, want a string"},
+		{"/p/pylock.toml", "lock-version = 1", "/p/pylock.toml: lock-version: found an integer, want a string: lock again"},
 		{"/p/uv.lock", "version = 1", "uv export --no-emit-project --format pylock.toml"},
 		{"/p/requirements.txt", "numpy", "uv pip compile --format pylock.toml -o pylock.toml requirements.txt"},
 		{"/p/requirements.in", "numpy", "pip lock -r requirements.in"},
