@@ -331,7 +331,7 @@ func (i *Ingest) hashFile(ctx context.Context, r io.ReaderAt, size int64, filena
 	for alg, h := range hashes {
 		sum := hex.EncodeToString(h.Sum(nil))
 		if w, ok := want[alg]; ok && w != sum {
-			return sums{}, fmt.Errorf("wheel %q has the %s %s, want %s: it is not the file that was asked for", filename, alg, sum, w)
+			return sums{}, fmt.Errorf("wheel %q: %w: its %s is %s, wanted %s; if the file was replaced on purpose, lock it again", filename, ErrMismatch, alg, sum, w)
 		}
 		if alg != "sha256" {
 			got.others[alg] = sum

@@ -52,6 +52,7 @@ var (
 	ErrOwner    = errors.New("store belongs to another user")
 	ErrReadOnly = errors.New("store is read-only")
 	ErrNoSpace  = errors.New("no space left in the store")
+	ErrMismatch = errors.New("not the file that was asked for") // by its hash
 )
 
 // Options are what Open can be told. The zero value is fine.

@@ -26,7 +26,7 @@ var exitCodes = []struct {
 	{6, "a wheel is not what was locked, or is not valid", func(err error) bool {
 		var mismatch *fetch.MismatchError
 		var invalid *wheel.Error
-		return errors.As(err, &mismatch) || errors.As(err, &invalid)
+		return errors.Is(err, store.ErrMismatch) || errors.As(err, &mismatch) || errors.As(err, &invalid)
 	}},
 	{7, "the store can't be used", is(store.ErrFormat, store.ErrOwner, store.ErrReadOnly)},
 	{8, "no space left in the store", is(store.ErrNoSpace)},
@@ -36,6 +36,7 @@ var exitCodes = []struct {
 	{12, "nothing is mounted there", is(mount.ErrNotMounted)},
 	{13, "distributions collide, and --strict forbids it", is(session.ErrCollision)},
 	{14, "neither uv nor pip is there to resolve requirements", is(resolve.ErrNoResolver)},
+	{15, "a server can't be reached", is(fetch.ErrGaveUp, resolve.ErrUnreachable)},
 }
 
 // commandExitCodes are those of run and shell, as env(1) has them.

@@ -100,12 +100,17 @@ func New(c Config) (*Fetcher, error) {
 	}, nil
 }
 
-// ErrOffline is what a *LackingError is.
-var ErrOffline = errors.New("offline")
+var (
+	// ErrOffline is what a *LackingError is.
+	ErrOffline = errors.New("offline")
+
+	// ErrGaveUp is a server that can't be reached, or breaks off, again and again.
+	ErrGaveUp = errors.New("gave up")
+)
 
 // AddFunc takes a wheel that is present and checked. The reader is valid until
 // it returns; progress may be told of bytes as they are stored. It is called
-// from several goroutines at once.
+// from several goroutines at once. Its errors name the wheel.
 type AddFunc func(ctx context.Context, pin lock.Pin, r io.ReaderAt, size int64, progress func(n int64)) error
 
 // Fetch hands every pin for which have is false to add, a download as soon as
@@ -142,8 +147,13 @@ func (f *Fetcher) fetchAll(ctx context.Context, jobs []job, add AddFunc, p Progr
 				return err
 			}
 			task := p.Start(j.pin)
-			err := f.fetch(groupCtx, j, add, task, &kept)
-			if err != nil {
+			var refused error // by add, which names the wheel itself
+			adding := func(ctx context.Context, pin lock.Pin, r io.ReaderAt, size int64, progress func(int64)) error {
+				refused = add(ctx, pin, r, size, progress)
+				return refused
+			}
+			err := f.fetch(groupCtx, j, adding, task, &kept)
+			if err != nil && refused == nil {
 				err = fmt.Errorf("%s: %w", label(j.pin), err)
 			}
 			task.Done(err)
@@ -240,7 +250,7 @@ func (f *Fetcher) fetch(ctx context.Context, j job, add AddFunc, task Task, kept
 func (f *Fetcher) open(ctx context.Context, j job, add AddFunc, task Task) error {
 	file, err := os.Open(j.path)
 	if err != nil {
-		return fmt.Errorf("the file that was locked can't be read: %w", err)
+		return fmt.Errorf("the file that was locked can't be read: %w; put it there, or lock again", err)
 	}
 	defer file.Close()
 	info, err := file.Stat()

@@ -73,7 +73,7 @@ func (f *Fetcher) retry(ctx context.Context, size int64, task Task, attempt func
 		}
 		failures++
 		if failures == maxFailures {
-			return fmt.Errorf("gave up after %d attempts: %w", failures, err)
+			return fmt.Errorf("%w after %d attempts: %w; see that the server can be reached (it may need a proxy), then run the same again", ErrGaveUp, failures, err)
 		}
 		wait := f.backoff(failures)
 		var busy busyError

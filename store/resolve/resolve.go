@@ -32,6 +32,9 @@ var (
 
 	// ErrOffline is wrapped when the resolver may not be asked and hasn't been before.
 	ErrOffline = errors.New("not resolved before, and --offline forbids asking")
+
+	// ErrUnreachable is wrapped when the index that the resolver asks isn't there.
+	ErrUnreachable = errors.New("index out of reach")
 )
 
 // A Request is what is to be resolved together.

@@ -284,8 +284,10 @@ func TestUnreachableIndex(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.script(test.script, test.body)
-			if got := w.resolve(w.request("foo")); !strings.Contains(got, way) {
-				t.Errorf("error %q, want one with %q", got, way)
+			q := w.request("foo")
+			_, err := w.With(t.Context(), q)
+			if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), way) {
+				t.Errorf("error %v, want ErrUnreachable with %q", err, way)
 			}
 		})
 	}

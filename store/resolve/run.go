@@ -45,6 +45,9 @@ func (f *failure) tail() string {
 	return "  " + lock.Redacted(strings.Join(lines, "\n  "))
 }
 
+// Is makes a failure for want of an index [ErrUnreachable].
+func (f *failure) Is(target error) bool { return target == ErrUnreachable && f.unreachable() }
+
 // unreachable reports whether the resolver failed for want of an index rather
 // than of a solution: uv then exits with 2, and pip tells of its retries.
 func (f *failure) unreachable() bool {
