@@ -83,6 +83,9 @@ func (in *inputs) readLock(path string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("-r %q: there is no such file; make it with `uv export --format pylock.toml` or `pip lock`", path)
 	}
+	if errors.Is(err, syscall.EISDIR) {
+		return fmt.Errorf("-r %q: it is a folder: name the lock file in it", path)
+	}
 	if err != nil {
 		return fmt.Errorf("-r %w", err)
 	}
