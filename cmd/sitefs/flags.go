@@ -59,7 +59,14 @@ func (e *environment) open(c *cobra.Command) (*session.Session, error) {
 	if e.offline && e.refresh {
 		return nil, usageError{errors.New("--refresh asks the network, --offline forbids it: give one of them")}
 	}
-	st, err := openStore()
+	// Lines go through the display, which keeps them clear of its bars.
+	display := progress.New(c.ErrOrStderr(), e.quiet)
+	warn := func(text string) {
+		if !e.quiet {
+			fmt.Fprintf(display, "sitefs: warning: %s\n", text)
+		}
+	}
+	st, err := openStore(warn)
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +74,6 @@ func (e *environment) open(c *cobra.Command) (*session.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Lines go through the display, which keeps them clear of its bars.
-	display := progress.New(c.ErrOrStderr(), e.quiet)
 	return &session.Session{
 		Store:    st,
 		Dir:      dir,
@@ -76,11 +81,7 @@ func (e *environment) open(c *cobra.Command) (*session.Session, error) {
 		Offline:  e.offline,
 		Refresh:  e.refresh,
 		Progress: display,
-		Warn: func(text string) {
-			if !e.quiet {
-				fmt.Fprintf(display, "sitefs: warning: %s\n", text)
-			}
-		},
+		Warn:     warn,
 		Note: func(text string) {
 			if e.verbose {
 				fmt.Fprintf(display, "sitefs: %s\n", text)
@@ -89,12 +90,12 @@ func (e *environment) open(c *cobra.Command) (*session.Session, error) {
 	}, nil
 }
 
-func openStore() (*store.Store, error) {
+func openStore(warn func(text string)) (*store.Store, error) {
 	dir, err := store.DefaultDir()
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(dir, store.Options{})
+	return store.Open(dir, store.Options{Warn: warn})
 }
 
 // keep is how long a mount stays warm behind its last use.

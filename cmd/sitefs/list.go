@@ -43,7 +43,8 @@ func newList() *cobra.Command {
 		Short: "List the environments in the store, or its wheels",
 		Args:  atMost(0),
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := openStore()
+			warn := func(text string) { fmt.Fprintf(c.ErrOrStderr(), "sitefs: warning: %s\n", text) }
+			st, err := openStore(warn)
 			if err != nil {
 				return err
 			}
