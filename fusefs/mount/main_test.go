@@ -39,6 +39,7 @@ type serverConfig struct {
 	Source string // a directory: its files become the tree, beside the fixed ones
 	Added  int64  // when the tree was made, Unix seconds
 	Fail   string // how to go wrong
+	Gate   string // a FIFO that somebody opens before the server goes on
 }
 
 func serve(arg string) error {
@@ -48,6 +49,11 @@ func serve(arg string) error {
 	var c serverConfig
 	if err := json.Unmarshal([]byte(arg), &c); err != nil {
 		return err
+	}
+	if c.Gate != "" {
+		if _, err := os.ReadFile(c.Gate); err != nil {
+			return err
+		}
 	}
 	switch c.Fail {
 	case "die":

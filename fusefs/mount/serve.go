@@ -59,8 +59,9 @@ func Serve(ctx context.Context, c Config) error {
 	ready := os.NewFile(readyFD, "ready")
 	s, err := open(c)
 	if werr := writeReady(ready, err); err == nil && werr != nil {
-		// Whoever wanted the mount is gone; it goes too unless somebody asks.
+		// Whoever wanted the mount is gone; it goes too unless somebody else asked.
 		log.Printf("nobody waited for %q: %v", c.Dir, werr)
+		s.timer.Reset(0)
 	}
 	ready.Close()
 	if err != nil {

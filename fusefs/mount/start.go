@@ -55,7 +55,10 @@ func (w Want) with(ctx context.Context, fn func(*Client) error) error {
 	for {
 		c, err := dial(ctx, w.Dir, state)
 		if errors.Is(err, ErrNotMounted) {
-			c, err = w.start(ctx, state)
+			if err = w.start(ctx, state); err != nil {
+				return err
+			}
+			continue
 		}
 		if err != nil {
 			return err
@@ -75,28 +78,24 @@ func (w Want) with(ctx context.Context, fn func(*Client) error) error {
 	}
 }
 
-// start starts a server, unless somebody else does at the same time, and
-// returns a connection to it.
-func (w Want) start(ctx context.Context, state string) (*Client, error) {
+// start starts a server, unless somebody else does at the same time.
+func (w Want) start(ctx context.Context, state string) error {
 	l, err := claim(state)
-	if err != nil {
-		return nil, err
+	if l == nil || err != nil {
+		return err
 	}
-	if l != nil {
-		err := w.spawn(ctx, state, l)
-		if err != nil {
-			err = errors.Join(err, refuse(l))
-		}
-		l.Close()
-		if err != nil {
-			// A server that got as far as mounting has cleared its state away itself.
-			if cerr := clearDead(w.Dir, state); !errors.Is(cerr, ErrNotMounted) && !errors.Is(cerr, ErrInUse) {
-				err = errors.Join(err, cerr)
-			}
-			return nil, err
-		}
+	defer l.Close()
+	if err = w.spawn(ctx, state, l); err == nil {
+		return nil
 	}
-	return dial(ctx, w.Dir, state)
+	if rerr := refuse(l); rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	// A server that got as far as mounting has cleared its state away itself.
+	if cerr := clearDead(w.Dir, state); !errors.Is(cerr, ErrNotMounted) && !errors.Is(cerr, ErrInUse) {
+		err = errors.Join(err, cerr)
+	}
+	return err
 }
 
 // claim makes the control socket, which one process alone succeeds in: whoever

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -22,6 +23,9 @@ const (
 	// that is being torn down takes milliseconds.
 	firstRetry = 10 * time.Millisecond
 	lastRetry  = 10 * time.Second
+
+	// acceptPause is between attempts while there are no descriptors left.
+	acceptPause = time.Second
 
 	// requestTimeout ends a connection that says nothing.
 	requestTimeout = 10 * time.Second
@@ -60,7 +64,7 @@ func newSupervisor(c Config, dev *device, w *worker, socket *net.UnixListener, h
 		clean:  make(chan struct{}),
 		retry:  firstRetry,
 	}
-	s.timer = time.AfterFunc(max(startGrace, c.Keep), s.expire)
+	s.timer = time.AfterFunc(startGrace, s.expire)
 	return s
 }
 
@@ -113,16 +117,29 @@ func (s *supervisor) detach() {
 	}
 }
 
+// accept takes connections until the socket is closed, or shut down by a client
+// that gave up waiting for the start.
 func (s *supervisor) accept() {
 	for {
 		c, err := s.socket.AcceptUnix()
-		if err != nil {
+		switch {
+		case err == nil:
+			go s.serve(c)
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+			// Each lease is a descriptor. Who waits in the backlog gets his turn
+			// when others end.
+			log.Printf("control socket: %v", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-s.clean:
+				return
+			}
+		default:
 			if !errors.Is(err, net.ErrClosed) {
 				log.Printf("control socket: %v", err)
 			}
 			return
 		}
-		go s.serve(c)
 	}
 }
 

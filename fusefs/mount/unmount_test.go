@@ -1,6 +1,7 @@
 package mount_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -258,6 +259,47 @@ func TestStartFails(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(full, "precious")); err != nil {
 		t.Error(err)
 	}
+}
+
+// A client that gives up while its server starts leaves nothing that is in the
+// way of the next one.
+func TestStartGivenUp(t *testing.T) {
+	gate := filepath.Join(t.TempDir(), "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := serverConfig{Gate: gate, Config: mount.Config{Keep: time.Hour}}
+	w := newWant(t, config)
+	ctx, cancel := context.WithCancel(testContext(t))
+	result := make(chan error)
+	go func() {
+		_, err := mount.Lease(ctx, w)
+		result <- err
+	}()
+	var opened *os.File
+	eventually(t, testContext(t), func() (problem string) {
+		// Opening for writing succeeds once the server has opened it for reading.
+		var err error
+		if opened, err = os.OpenFile(gate, os.O_WRONLY|syscall.O_NONBLOCK, 0); err != nil {
+			return "the server has not started: " + err.Error()
+		}
+		return ""
+	})
+	cancel()
+	if err := <-result; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want context.Canceled", err)
+	}
+	opened.Close() // the server goes on, for nobody
+	checkGone(t, w, 0)
+	config.Gate, config.Config.Dir = "", w.Dir
+	eventually(t, testContext(t), func() string {
+		l, err := mount.Lease(testContext(t), wantFor(t, config))
+		if err != nil {
+			return err.Error() // the late server may be about to mount
+		}
+		l.Close()
+		return ""
+	})
 }
 
 func TestMountInsideAMount(t *testing.T) {
