@@ -84,6 +84,11 @@ func TestToolsAgreeWithACopy(t *testing.T) {
 		run(t, w.Dir, "cp", "--sparse=auto", "lib/pkg/data/large.bin", dst)
 		run(t, plain, "cmp", "lib/pkg/data/large.bin", dst)
 	})
+	t.Run("direct", func(t *testing.T) {
+		// Past the page cache the kernel asks for as much as it may at once.
+		script(t, `dd if=lib/pkg/data/large.bin bs=4M iflag=direct status=none | sha256sum`)
+		script(t, `dd if=lib/pkg/data/odd.bin bs=5000 skip=2 status=none | sha256sum`)
+	})
 	t.Run("cp -a", func(t *testing.T) {
 		dst := filepath.Join(t.TempDir(), "cp")
 		run(t, "/", "cp", "-a", w.Dir, dst)
