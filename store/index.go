@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/tree"
 	"github.com/sitefs/sitefs/manifest/wheel"
@@ -29,7 +31,7 @@ const catalogWait = 10 * time.Second
 
 // Wheels returns the wheels of the store, ordered by digest.
 func (s *Store) Wheels(ctx context.Context) (list []WheelEntry, err error) {
-	if s.readOnly != nil {
+	if s.noCatalog() != nil {
 		stored, err := s.listDigests("wheels", infoSuffix)
 		return readAll(s, stored, s.wheelEntry), err
 	}
@@ -42,7 +44,7 @@ func (s *Store) Wheels(ctx context.Context) (list []WheelEntry, err error) {
 
 // Trees returns the trees of the store, ordered by digest.
 func (s *Store) Trees(ctx context.Context) (list []TreeEntry, err error) {
-	if s.readOnly != nil {
+	if s.noCatalog() != nil {
 		stored, err := s.listDigests("trees", "")
 		return readAll(s, stored, s.treeEntry), err
 	}
@@ -55,8 +57,8 @@ func (s *Store) Trees(ctx context.Context) (list []TreeEntry, err error) {
 
 // WheelByHash returns the digest of the wheel whose file has a hash, given by
 // hashlib's name of the algorithm and in lower-case hexadecimal. For sha256 it
-// costs one stat; for others it opens the catalog, which a store that is
-// read-only doesn't allow.
+// costs one stat; for others it opens the catalog, which needs a store that can
+// be written to.
 func (s *Store) WheelByHash(ctx context.Context, alg, hex string) (d digest.Digest, ok bool, err error) {
 	if alg == "sha256" {
 		if d, err = digest.Parse(hex); err != nil {
@@ -82,11 +84,28 @@ func (s *Store) indexWheels(changed map[digest.Digest]*wheelRecord) {
 	}
 }
 
+// catalogRoom is what must be free for the catalog to be opened. Badger writes
+// through memory maps of sparse files, where a full disk is no error but a
+// SIGBUS. It touches less than 1 MB of them.
+const catalogRoom = 16 << 20
+
+// noCatalog returns why the catalog can't be opened, if it can't.
+func (s *Store) noCatalog() error {
+	if s.readOnly != nil {
+		return fmt.Errorf("open the catalog: %w", s.readOnly)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return fmt.Errorf("statfs %q: %w", s.dir, err)
+	}
+	return s.checkSpace("the catalog", need{bytes: catalogRoom}, &st)
+}
+
 // index opens the catalog, brings it into line with the store's files, of which
 // those of changed may differ from what it knows, and calls use.
 func (s *Store) index(ctx context.Context, changed map[digest.Digest]*wheelRecord, use func(*catalog.Catalog) error) (err error) {
-	if s.readOnly != nil {
-		return fmt.Errorf("open the catalog: %w", s.readOnly)
+	if err := s.noCatalog(); err != nil {
+		return err
 	}
 	c, damage, err := catalog.Open(ctx, s.path("catalog"), catalogWait)
 	if err != nil {

@@ -134,3 +134,22 @@ func TestDamagedInfo(t *testing.T) {
 		t.Errorf("warnings are %q, want one that names %q", *warnings, path)
 	}
 }
+
+// TestCatalogNoRoom shows that a disk too full for the catalog still takes a
+// wheel that fits, and lists what it has.
+func TestCatalogNoRoom(t *testing.T) {
+	dir := mountTmpfs(t, "size=4m")
+	var warnings []string
+	s, err := Open(filepath.Join(dir, "store"), Options{Warn: func(m string) { warnings = append(warnings, m) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	ingest(t, s, demoWheel(t))
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "16.8 MB") {
+		t.Errorf("warnings are %q, want one with what the catalog needs", warnings)
+	}
+	if wheels, _ := listings(t, s); len(wheels) != 1 {
+		t.Errorf("listed %d wheels, want 1", len(wheels))
+	}
+}

@@ -171,8 +171,9 @@ func (i *Ingest) addKnown(ctx context.Context, r io.ReaderAt, size int64, filena
 	return i.acceptKnown(d, sums)
 }
 
-// acceptKnown notes what is new about a wheel that the store has: hashes it can
-// be found by.
+// acceptKnown notes what may be new about a wheel that the store has: hashes it
+// can be found by. It does so even when the record has them: the catalog may
+// not.
 func (i *Ingest) acceptKnown(d digest.Digest, sums sums) (Added, error) {
 	rec, err := i.store.wheelRecord(d)
 	if err != nil {
@@ -182,13 +183,10 @@ func (i *Ingest) acceptKnown(d digest.Digest, sums sums) (Added, error) {
 	if err != nil {
 		return Added{}, err
 	}
-	before := len(rec.Hashes)
-	if rec.Hashes == nil {
-		rec.Hashes = map[string]string{}
-	}
-	maps.Copy(rec.Hashes, sums.others)
-	if len(rec.Hashes) > before {
+	if len(sums.others) > 0 {
 		rec.replaces = true
+		maps.Copy(sums.others, rec.Hashes)
+		rec.Hashes = sums.others
 		i.mu.Lock()
 		i.wheels[d] = rec
 		i.mu.Unlock()

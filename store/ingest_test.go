@@ -296,7 +296,7 @@ func manyFiles(n int) map[string]string {
 func TestDiskFull(t *testing.T) {
 	for _, when := range []string{"unpacking", "commit"} {
 		t.Run(when, func(t *testing.T) {
-			dir := mountTmpfs(t, "size=4m")
+			dir := mountTmpfs(t, "size=32m") // after the filler is gone: room for the catalog
 			s := openStore(t, filepath.Join(dir, "store"))
 			filler := filepath.Join(dir, "filler")
 			var once sync.Once
