@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"syscall"
 
 	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
 	"github.com/sitefs/sitefs/fusefs/mount"
@@ -29,7 +30,7 @@ var exitCodes = []struct {
 		return errors.Is(err, store.ErrMismatch) || errors.As(err, &mismatch) || errors.As(err, &invalid)
 	}},
 	{7, "the store can't be used", is(store.ErrFormat, store.ErrOwner, store.ErrReadOnly)},
-	{8, "no space left in the store", is(store.ErrNoSpace)},
+	{8, "no space left in the store", is(store.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT)},
 	{9, "this machine or container can't mount", is(mount.ErrNoFUSE)},
 	{10, "the directory can't be mounted on", is(mount.ErrMountPoint)},
 	{11, "the environment is in use", is(mount.ErrBusy, mount.ErrInUse)},
