@@ -157,6 +157,9 @@ func (w Want) spawn(ctx context.Context, state string, l *net.UnixListener) erro
 	cmd.ExtraFiles = []*os.File{answer, socket} // readyFD, socketFD
 	err = cmd.Run()                             // the first stage, which ends at once
 	answer.Close()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return w.died(state, err)
 	}
