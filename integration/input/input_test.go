@@ -6,6 +6,7 @@ package input
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sitefs/sitefs/integration/sandbox"
 	"github.com/sitefs/sitefs/integration/wheelhouse"
@@ -122,8 +124,11 @@ func (s *scene) fails(t *testing.T, argv []string, code int, message string) {
 	if want := message + "\n"; !matches(said, want) {
 		t.Errorf("found message\n%swant\n%s", prefix+said, prefix+want)
 	}
-	if leaks := sandbox.Leaks(s.Dir); leaks != "" {
-		t.Error(leaks)
+	// A server that has told why it can't serve may take a moment to end.
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := sandbox.Await(ctx, func() string { return sandbox.Leaks(s.Dir) }); err != nil {
+		t.Error(err)
 	}
 	if _, err := os.Lstat(filepath.Join(s.Dir, ".venv")); err == nil {
 		t.Error("a .venv is left")
