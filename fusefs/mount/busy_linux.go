@@ -94,11 +94,11 @@ func mine(e os.DirEntry) bool {
 	return ok && int(st.Uid) == os.Getuid()
 }
 
-// processName returns what ps calls the process, "?" if it is gone.
+// processName returns what ps calls the process, unknownName if it is gone.
 func processName(pid int) string {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
 	if err != nil {
-		return "?"
+		return unknownName
 	}
 	return strings.TrimSpace(string(b))
 }

@@ -66,6 +66,9 @@ type Process struct {
 	Uses string `json:"uses"` // how: lease, cwd, root, exe, map, file, VIRTUAL_ENV
 }
 
+// unknownName is the name of a process that is gone or can't be seen.
+const unknownName = "?"
+
 // BusyError says who keeps a mount busy. It is an [ErrBusy].
 type BusyError struct {
 	Dir       string

@@ -312,10 +312,18 @@ func (s *supervisor) unmount(q request) reply {
 }
 
 // users lists who uses the mount, each process once: those that hold leases,
-// then those that hold files. The caller holds mu.
+// then those that hold files. A lease whose process ended was inherited by what
+// that process started, which has the mount as its VIRTUAL_ENV. The caller holds
+// mu.
 func (s *supervisor) users() []Process {
 	list := s.leaseList()
-	for _, p := range fileUsers(s.Dir) {
+	leases := len(list)
+	list = slices.DeleteFunc(list, func(p Process) bool { return processName(p.PID) == unknownName })
+	others := fileUsers(s.Dir)
+	if len(list) < leases {
+		others = append(environUsers(s.Dir), others...)
+	}
+	for _, p := range others {
 		if !slices.ContainsFunc(list, func(l Process) bool { return l.PID == p.PID }) {
 			list = append(list, p)
 		}
@@ -323,9 +331,16 @@ func (s *supervisor) users() []Process {
 	return list
 }
 
+// leaseList lists the leases by the processes that took them. The caller holds mu.
 func (s *supervisor) leaseList() []Process {
 	list := slices.AppendSeq([]Process{}, maps.Values(s.leases)) // not nil: JSON shows []
 	slices.SortFunc(list, func(a, b Process) int { return a.PID - b.PID })
+	for i, p := range list {
+		// It has become the command since it took the lease.
+		if name := processName(p.PID); name != unknownName {
+			list[i].Name = name
+		}
+	}
 	return list
 }
 

@@ -37,6 +37,6 @@ func detachDead(dir string) (found bool, err error)             { return false, 
 
 func environUsers(string) []Process { return nil }
 func fileUsers(string) []Process    { return nil }
-func processName(int) string        { return "?" }
+func processName(int) string        { return unknownName }
 
 func isNotEmpty(err error) bool { return errors.Is(err, syscall.ENOTEMPTY) }
