@@ -92,7 +92,6 @@ type Server struct {
 	Prefix string
 	Layout string
 	Keep   time.Duration
-	Held   bool
 	Info   string // JSON, see Info
 }
 
@@ -157,31 +156,9 @@ func mounted(tree, prefix, layout string) string { return tree + " " + layout + 
 // Serve mounts the tree and serves it until the mount goes. It is called in the
 // process that mount.Lease or mount.Hold started.
 func (v Server) Serve(ctx context.Context) error {
-	st, err := store.Open(v.Store, store.Options{})
+	fs, lease, err := v.open()
 	if err != nil {
-		return err
-	}
-	d, err := digest.Parse(v.Tree)
-	if err != nil {
-		return err
-	}
-	lease, err := st.Lease(d)
-	if err != nil {
-		return err
-	}
-	t, err := st.OpenTree(d, v.Prefix)
-	if err != nil {
-		return errors.Join(err, lease.Close())
-	}
-	o := view.Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
-	if v.Layout == LayoutSitePackages {
-		if o.Dir, err = sitePackages(t); err != nil {
-			return errors.Join(err, lease.Close())
-		}
-	}
-	fs, err := view.New(t, st, o)
-	if err != nil {
-		return errors.Join(err, lease.Close())
+		return mount.Fail(err)
 	}
 	err = mount.Serve(ctx, mount.Config{
 		Dir:       v.Dir,
@@ -193,6 +170,40 @@ func (v Server) Serve(ctx context.Context) error {
 		Info:      json.RawMessage(v.Info),
 	})
 	return errors.Join(err, lease.Close())
+}
+
+// open returns what is served, and the lease that keeps it in the store.
+func (v Server) open() (fs *view.FS, lease *store.Lease, err error) {
+	st, err := store.Open(v.Store, store.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := digest.Parse(v.Tree)
+	if err != nil {
+		return nil, nil, err
+	}
+	if lease, err = st.Lease(d); err != nil {
+		return nil, nil, err
+	}
+	fs, err = v.view(st, d)
+	if err != nil {
+		return nil, nil, errors.Join(err, lease.Close())
+	}
+	return fs, lease, nil
+}
+
+func (v Server) view(st *store.Store, d digest.Digest) (*view.FS, error) {
+	t, err := st.OpenTree(d, v.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	o := view.Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	if v.Layout == LayoutSitePackages {
+		if o.Dir, err = sitePackages(t); err != nil {
+			return nil, err
+		}
+	}
+	return view.New(t, st, o)
 }
 
 // sitePackages returns the path of the site-packages directory: the interpreter
