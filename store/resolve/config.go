@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Key names everything that the answer to req depends on but what the indexes
@@ -117,10 +119,13 @@ func (k keyWriter) set(kind string, words []string) {
 	k.add(words...)
 }
 
-// stat adds which file is at path, if there is one.
+// stat adds which file is at path, if there is one. The time of its last change
+// tells a file that was replaced by one of the same size and mtime, as builds that
+// can be reproduced make them.
 func (k keyWriter) stat(path string) {
-	if info, err := os.Stat(path); err == nil {
-		k.add("stat", path, fmt.Sprint(info.Size(), info.ModTime().UnixNano()))
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err == nil {
+		k.add("stat", path, fmt.Sprint(st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()))
 	}
 }
 

@@ -187,23 +187,16 @@ archive = {path = "dist/local-2-py3-none-any.whl", hashes = {sha256 = "`+sha+`"}
 
 func TestAnswersAreKeptForADay(t *testing.T) {
 	w := newWorld(t)
-	answer := func(version string) { w.script("bin/uv", prints(lockText("foo", version))) }
+	// The script stays as it is: it is part of the key.
+	answer := func(version string) { w.write("answer", lockText("foo", version)+"\n", 0o644) }
+	w.script("bin/uv", "while IFS= read -r line; do echo \"$line\"; done <"+filepath.Join(w.dir, "answer"))
 	answer("1.0")
 	req := w.request("foo")
 	if got := w.resolve(req); got != "foo 1.0 requested" {
 		t.Fatalf("found %q", got)
 	}
 	w.calls()
-	// The script must stay the same file to the eye: it is part of the key.
-	uv := filepath.Join(w.dir, "bin/uv")
-	info, err := os.Stat(uv)
-	if err != nil {
-		t.Fatal(err)
-	}
 	answer("1.1")
-	if err := os.Chtimes(uv, info.ModTime(), info.ModTime()); err != nil {
-		t.Fatal(err)
-	}
 
 	w.now = w.now.Add(MaxAge - time.Second)
 	if got := w.resolve(req); got != "foo 1.0 requested" || w.calls() != "" {
@@ -217,9 +210,6 @@ func TestAnswersAreKeptForADay(t *testing.T) {
 	hasLines(t, w.calls(), "arg --refresh")
 	w.now = w.now.Add(MaxAge)
 	answer("1.2")
-	if err := os.Chtimes(uv, info.ModTime(), info.ModTime()); err != nil {
-		t.Fatal(err)
-	}
 	if got := w.resolve(req); got != "foo 1.2 requested" {
 		t.Errorf("found %q after a day, want the new answer", got)
 	}
