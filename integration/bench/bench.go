@@ -69,8 +69,7 @@ func newBench(ctx context.Context, o options) (b *bench, err error) {
 	return b, nil
 }
 
-// readList returns the wheels of the environment, all present and in the page
-// cache: what is measured is not the disk they lie on.
+// readList returns the wheels of the environment, all present.
 func readList(ctx context.Context) ([]wheelhouse.Wheel, error) {
 	root, err := output(exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}"))
 	if err != nil {
@@ -80,15 +79,7 @@ func readList(ctx context.Context) ([]wheelhouse.Wheel, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := wheelhouse.Fetch(ctx, wheels, os.Stderr); err != nil {
-		return nil, err
-	}
-	for _, w := range wheels {
-		if _, err := os.ReadFile(w.Path()); err != nil {
-			return nil, err
-		}
-	}
-	return wheels, nil
+	return wheels, wheelhouse.Fetch(ctx, wheels, os.Stderr)
 }
 
 // findPrograms finds the interpreter and uv behind whatever shims there are.

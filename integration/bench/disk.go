@@ -16,6 +16,10 @@ import (
 const (
 	chunk  = 64 << 20
 	chunks = 80 // 5 GB
+
+	// heldUp is from which ratio on an ingest counts as held up by the other
+	// process: it does share the disk and the processors with it.
+	heldUp = 2
 )
 
 // writer is the program of the other process: random bytes, which no disk can
@@ -23,8 +27,8 @@ const (
 const writer = `i=0; while [ $i -lt "$3" ]; do cat "$1"; i=$((i+1)); done >"$2"`
 
 // busyDisk measures the ingest of a wheel of ten files while another process
-// writes 5 GB to the same disk, and without it. Beside it: a file of 1 MB, written
-// and synced, which is the least that a commit can cost on that disk then.
+// writes 5 GB to the same disk, and without it. A file of 1 MB that is written and
+// synced in turn tells what the disk can do then.
 func busyDisk(ctx context.Context, b *bench) ([]Row, error) {
 	m, err := b.stock(ctx, "disk", paths(b.wheels[:1]))
 	if err != nil {
@@ -50,12 +54,14 @@ func busyDisk(ctx context.Context, b *bench) ([]Row, error) {
 		}
 		b.logf("    5 GB in %.1f s", more)
 	}
-	with := beside("ingest of a small wheel beside 5 GB being written", seconds, busy, "1 MB file, fsync", floor)
-	with.Note = fmt.Sprintf("slowest of %d: %s, the file's %s", len(busy), seconds.format(slices.Max(busy)), seconds.format(slices.Max(floor)))
-	return []Row{
-		beside("ingest of a small wheel, disk at rest", seconds, idle[0], "1 MB file, fsync", idle[1]),
-		with,
-	}, nil
+	rest := beside("ingest of a small wheel, disk at rest", seconds, idle[0], "1 MB file, fsync", idle[1])
+	with := alone("ingest of a small wheel beside 5 GB being written", seconds, busy)
+	with.Peer, with.Other, with.PeerSamples = "at rest", rest.Sitefs, idle[0]
+	with.Ratio = &Ratio{Value: with.Sitefs / with.Other, Rounds: len(busy)}
+	with.Goal = ratioAtMost(heldUp)
+	with.Note = fmt.Sprintf("slowest of %d: %s; the file: %s, slowest %s", len(busy), seconds.format(slices.Max(busy)),
+		seconds.format(median(floor)), seconds.format(slices.Max(floor)))
+	return []Row{rest, with}, nil
 }
 
 // addSmall adds wheels, and writes and syncs a file in turn, for as long as more
