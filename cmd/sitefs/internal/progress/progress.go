@@ -37,9 +37,19 @@ type Display struct {
 // New returns a Display on out, normally standard error. A quiet one shows
 // nothing of its own.
 func New(out io.Writer, quiet bool) *Display {
+	return &Display{out: out, quiet: quiet, moves: rewritable(out), now: time.Now}
+}
+
+// rewritable reports whether out is a terminal on which lines can be rewritten. A
+// pseudo-terminal that nobody gave a size, as some CI systems make them, has no
+// line at all to move on.
+func rewritable(out io.Writer) bool {
 	f, ok := out.(*os.File)
-	moves := ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
-	return &Display{out: out, quiet: quiet, moves: moves, now: time.Now}
+	if !ok || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	_, rows, err := term.GetSize(int(f.Fd()))
+	return err == nil && rows > 0
 }
 
 // Begin implements fetch.Progress.

@@ -135,3 +135,11 @@ func TestDumbTerminal(t *testing.T) {
 		t.Error("lines are to be rewritten on a dumb terminal")
 	}
 }
+
+func TestTerminalWithoutSize(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	_, terminal := openTerminal(t, 0, 0)
+	if New(terminal, false).moves {
+		t.Error("lines are to move on a terminal that has none")
+	}
+}
