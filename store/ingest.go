@@ -22,8 +22,10 @@ import (
 )
 
 // An Ingest puts wheels into the store: any number of calls of Add, at the same
-// time if you like, then Commit. Until then nothing of them can be seen, and a
-// wheel that Add refuses leaves nothing and does not disturb the others.
+// time if you like, then Commit. Until then no wheel of them is in the store,
+// and one that Add refuses leaves nothing and does not disturb the others. Of a
+// large ingest that is given up, blobs of accepted wheels may stay behind: whole,
+// durable, and in use by nobody.
 //
 // Two processes may ingest the same wheel at once: both succeed, and it is
 // stored once.
@@ -33,12 +35,22 @@ type Ingest struct {
 	budget  budget
 	workers chan struct{} // a token for each member or wheel file being read
 
-	mu     sync.Mutex
-	blobs  map[digest.Digest]blob.Placement // of wheels that were accepted
-	reused map[digest.Digest]bool           // blobs they rely on that were there before
-	wheels map[digest.Digest]*wheelRecord
-	done   bool
+	rounds sync.WaitGroup // at most one is under way
+
+	mu       sync.Mutex
+	blobs    map[digest.Digest]blob.Placement // of wheels that were accepted, not named yet
+	placed   map[digest.Digest]bool           // named in a round that is over or under way
+	placing  bool                             // a round is under way
+	roundErr error
+	reused   map[digest.Digest]bool // blobs the wheels rely on that were there before
+	wheels   map[digest.Digest]*wheelRecord
+	done     bool
 }
+
+// roundFiles is how many accepted blobs are made durable and get their names
+// while other wheels are still being read. Left to Commit, this keeps the
+// processors waiting for a fifth of the time that a large ingest takes.
+const roundFiles = 4000
 
 // NewIngest starts an ingest. It removes what killed processes have left.
 func (s *Store) NewIngest(ctx context.Context) (*Ingest, error) {
@@ -61,6 +73,7 @@ func (s *Store) NewIngest(ctx context.Context) (*Ingest, error) {
 		budget:  budget{store: s},
 		workers: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		blobs:   map[digest.Digest]blob.Placement{},
+		placed:  map[digest.Digest]bool{},
 		reused:  map[digest.Digest]bool{},
 		wheels:  map[digest.Digest]*wheelRecord{},
 	}, nil
@@ -142,6 +155,9 @@ func (i *Ingest) read(ctx context.Context, u *unpacking, r io.ReaderAt, size int
 	if hashErr := g.Wait(); hashErr != nil {
 		return sums{}, hashErr
 	}
+	if err == nil {
+		err = ctx.Err() // the last member may have been under way already
+	}
 	return sum, err
 }
 
@@ -213,11 +229,44 @@ func (i *Ingest) adopt(u *unpacking, d digest.Digest, rec *wheelRecord) {
 	i.wheels[d] = rec
 	maps.Copy(i.reused, u.reused)
 	for sum, p := range u.staged {
-		if _, twice := i.blobs[sum]; !twice {
+		if _, twice := i.blobs[sum]; !twice && !i.placed[sum] {
 			i.blobs[sum] = p
 			delete(u.staged, sum)
 		}
 	}
+	if len(i.blobs) >= i.store.roundFiles && !i.placing {
+		i.startRound()
+	}
+}
+
+// startRound has the blobs that were accepted so far placed in the background.
+// The caller holds mu.
+func (i *Ingest) startRound() {
+	blobs := i.blobs
+	i.blobs = map[digest.Digest]blob.Placement{}
+	for sum := range blobs {
+		i.placed[sum] = true
+	}
+	i.placing = true
+	i.rounds.Go(func() {
+		err := i.placeBlobs(blobs)
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.placing = false
+		i.roundErr = errors.Join(i.roundErr, err)
+	})
+}
+
+func (i *Ingest) placeBlobs(blobs map[digest.Digest]blob.Placement) error {
+	step := blob.Step{Place: slices.Collect(maps.Values(blobs))}
+	staged := make([]string, len(step.Place))
+	for n, p := range step.Place {
+		staged[n] = p.Staged
+	}
+	if err := i.stage.Sync(staged); err != nil {
+		return err
+	}
+	return i.stage.Place(step)
 }
 
 // Commit makes every wheel that was accepted part of the store: blobs first,
@@ -239,6 +288,10 @@ func (i *Ingest) Commit() error {
 }
 
 func (i *Ingest) commit() error {
+	i.rounds.Wait()
+	if i.roundErr != nil {
+		return i.roundErr
+	}
 	var blobs, wheels blob.Step
 	var staged []string
 	for _, p := range i.blobs {
@@ -288,6 +341,7 @@ func (i *Ingest) Close() error {
 		return nil
 	}
 	i.done = true
+	i.rounds.Wait()
 	return i.stage.close()
 }
 

@@ -353,7 +353,14 @@ func fillUp(t *testing.T, path string) {
 
 // TestConcurrentAdd adds many wheels at once, each twice.
 func TestConcurrentAdd(t *testing.T) {
+	for _, roundFiles := range []int{roundFiles, 1} { // one round at the end, and as many as can be
+		t.Run(fmt.Sprint(roundFiles), func(t *testing.T) { testConcurrentAdd(t, roundFiles) })
+	}
+}
+
+func testConcurrentAdd(t *testing.T, roundFiles int) {
 	s := newStore(t)
+	s.roundFiles = roundFiles
 	i := newIngest(t, s)
 	var wheels []testWheel
 	for n := range 20 {
@@ -378,5 +385,52 @@ func TestConcurrentAdd(t *testing.T) {
 		expectWheel(t, s, w)
 	}
 	expectFiles(t, s, "wheels", len(wheels))
+	expectNoTmp(t, s)
+}
+
+// TestGivenUpRound shows that an ingest that was given up behind a round leaves
+// no wheel, and that its blobs are as good as any to the next.
+func TestGivenUpRound(t *testing.T) {
+	s := newStore(t)
+	s.roundFiles = 1
+	w := demoWheel(t)
+	i := newIngest(t, s)
+	if _, err := add(i, w, AddOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s.HasWheel(w.digest()) {
+		t.Error("the wheel is there without Commit")
+	}
+	expectNoTmp(t, s)
+	ingest(t, s, w)
+	expectWheel(t, s, w)
+}
+
+// TestFailedRound shows that Commit fails when a round did, and makes no wheel.
+func TestFailedRound(t *testing.T) {
+	s := newStore(t)
+	s.roundFiles = 1
+	// Nothing can be named in this folder, nor can the folder be made.
+	if err := os.Symlink("nowhere", s.path("blobs", "aa")); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for n := range 2000 { // some digest starts with aa
+		files[fmt.Sprintf("p/%d.py", n)] = fmt.Sprint(n)
+	}
+	w := makeWheel(t, "many", files, nil)
+	i := newIngest(t, s)
+	if _, err := add(i, w, AddOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Commit(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("commit: %v, want %v", err, fs.ErrNotExist)
+	}
+	if s.HasWheel(w.digest()) {
+		t.Error("the wheel is there though a blob of it is not")
+	}
 	expectNoTmp(t, s)
 }

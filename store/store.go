@@ -75,7 +75,8 @@ type Store struct {
 	mapMu sync.RWMutex
 	maps  map[string][]byte // by name relative to the store
 
-	step func(name string) // tests only: called between the steps of a commit
+	roundFiles int               // see the constant
+	step       func(name string) // tests only: called between the steps of a commit
 }
 
 // DefaultDir returns where the store is unless a flag says otherwise:
@@ -114,7 +115,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, root: root, warn: o.Warn, now: time.Now, maps: map[string][]byte{}}
+	s := &Store{dir: dir, root: root, warn: o.Warn, now: time.Now, maps: map[string][]byte{}, roundFiles: roundFiles}
 	if s.warn == nil {
 		s.warn = func(string) {}
 	}
