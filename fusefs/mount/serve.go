@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -112,10 +114,10 @@ func open(c Config) (s *supervisor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c.RemoveDir = c.RemoveDir || made
+	c.RemoveDir = c.RemoveDir || len(made) > 0
 	defer func() {
-		if err != nil && made {
-			err = errors.Join(err, os.Remove(c.Dir))
+		if err != nil {
+			err = errors.Join(err, removeDirs(made))
 		}
 	}()
 	if err := writeInfo(state, info{Dir: c.Dir, Tree: c.Tree, PID: os.Getpid(), Info: c.Info}); err != nil {
@@ -137,6 +139,21 @@ func open(c Config) (s *supervisor, err error) {
 	case <-w.done:
 		return nil, errors.Join(fmt.Errorf("the kernel ended the mount of %q at once: %w", c.Dir, w.err), dev.detach(true), dev.close())
 	}
+}
+
+// removeDirs removes directories that were made from the top down. One that is
+// not empty has become somebody's.
+func removeDirs(made []string) error {
+	for _, dir := range slices.Backward(made) {
+		err := os.Remove(dir)
+		if isNotEmpty(err) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // home is the state folder as one server holds it.

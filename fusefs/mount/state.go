@@ -79,10 +79,12 @@ func resolve(dir string) (string, error) {
 	parent, base := filepath.Dir(dir), filepath.Base(dir)
 	real, err := filepath.EvalSymlinks(parent)
 	if errors.Is(err, fs.ErrNotExist) && parent != dir {
-		real, err = resolve(parent)
+		if real, err = resolve(parent); err != nil {
+			return "", err
+		}
 	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %q can't be reached: %w; choose another place", ErrMountPoint, dir, err)
 	}
 	return filepath.Join(real, base), nil
 }

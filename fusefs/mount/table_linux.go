@@ -103,33 +103,33 @@ func detachDead(dir string) (found bool, err error) {
 	return found, nil
 }
 
-// prepare makes dir ready to be mounted on and reports whether it made the
-// directory. It refuses what would hide somebody's files, and what would have
+// prepare makes dir ready to be mounted on and returns the directories that it
+// made for that. It refuses what would hide somebody's files, and what would have
 // the mount serve itself.
-func prepare(dir string, avoid []string) (made bool, err error) {
+func prepare(dir string, avoid []string) (made []string, err error) {
 	if _, err := detachDead(dir); err != nil {
-		return false, err
+		return nil, err
 	}
 	table, err := mounts()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	for _, e := range table {
 		if e.fsType == fsType && within(dir, e.dir) {
-			return false, fmt.Errorf("%w: %q is inside the mount %q; choose a place outside", ErrMountPoint, dir, e.dir)
+			return nil, fmt.Errorf("%w: %q is inside the mount %q; choose a place outside", ErrMountPoint, dir, e.dir)
 		}
 	}
 	for _, a := range avoid {
 		if a, err = resolve(a); err != nil {
-			return false, err
+			return nil, err
 		}
 		if within(dir, a) || within(a, dir) {
-			return false, fmt.Errorf("%w: %q and %q overlap; choose a place outside", ErrMountPoint, dir, a)
+			return nil, fmt.Errorf("%w: %q and %q overlap; choose a place outside", ErrMountPoint, dir, a)
 		}
 	}
 	made, err = makeDir(dir)
 	if err != nil {
-		return false, fmt.Errorf("%w: %w", ErrMountPoint, err)
+		return nil, fmt.Errorf("%w: %w", ErrMountPoint, err)
 	}
 	return made, checkPlace(dir)
 }
@@ -140,16 +140,23 @@ func within(path, root string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
-// makeDir makes dir and what is above it.
-func makeDir(dir string) (made bool, err error) {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return false, err
-	}
+// makeDir makes dir and what is above it, and returns what wasn't there, from the
+// top. When it fails it leaves nothing.
+func makeDir(dir string) (made []string, err error) {
 	err = os.Mkdir(dir, 0o755)
-	if errors.Is(err, fs.ErrExist) {
-		return false, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		if made, err = makeDir(filepath.Dir(dir)); err != nil {
+			return nil, err
+		}
+		err = os.Mkdir(dir, 0o755)
 	}
-	return err == nil, err
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return made, nil
+	case err != nil:
+		return nil, errors.Join(err, removeDirs(made))
+	}
+	return append(made, dir), nil
 }
 
 // checkPlace refuses a directory with files in it, unless they are sitefs's own.
@@ -162,6 +169,9 @@ func checkPlace(dir string) error {
 	names, err := d.Readdirnames(1)
 	if errors.Is(err, io.EOF) {
 		return nil
+	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("%w: %q is not a directory; choose another place", ErrMountPoint, dir)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrMountPoint, err)

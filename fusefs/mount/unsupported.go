@@ -32,8 +32,8 @@ func newWorker(int, fuse.RawFileSystem, *log.Logger) (*worker, error) { return n
 func (*worker) run()                              {}
 func (*worker) counts() (map[string]int64, int64) { return nil, 0 }
 
-func prepare(dir string, avoid []string) (made bool, err error) { return false, nil }
-func detachDead(dir string) (found bool, err error)             { return false, nil }
+func prepare(dir string, avoid []string) (made []string, err error) { return nil, nil }
+func detachDead(dir string) (found bool, err error)                 { return false, nil }
 
 func environUsers(string) []Process { return nil }
 func fileUsers(string) []Process    { return nil }
