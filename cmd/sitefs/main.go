@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
 )
 
 func main() {
@@ -38,13 +40,25 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitInterrupted
 	}
 	code := exitCode(err)
-	if code == exitUsage {
-		fmt.Fprintf(stderr, "sitefs: hint: see `%s --help`\n", verb.CommandPath())
+	if h := hint(err, verb); h != "" {
+		fmt.Fprintf(stderr, "sitefs: hint: %s\n", h)
 	}
 	if verb.Annotations[execsCommand] != "" {
 		return commandExitCode(err, code)
 	}
 	return code
+}
+
+// hint returns the next step where the message of err doesn't name it, else "".
+func hint(err error, verb *cobra.Command) string {
+	var usage usageError
+	switch {
+	case errors.As(err, &usage):
+		return fmt.Sprintf("see `%s --help`", verb.CommandPath())
+	case errors.Is(err, mount.ErrNotMounted):
+		return "`sitefs status` lists what is mounted"
+	}
+	return ""
 }
 
 // heeded returns the signals that end a verb early. One that this process was
