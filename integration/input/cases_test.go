@@ -298,3 +298,45 @@ func TestPython(t *testing.T) {
 		},
 	})
 }
+
+func TestMountPoint(t *testing.T) {
+	locked := func(t *testing.T, s *scene) { s.lockWheel(t, s.wheel) }
+	for _, test := range []refusal{
+		{
+			name:    "not empty",
+			argv:    []string{"sitefs", "mount", "-r", "pylock.toml", "index"},
+			code:    10,
+			message: `not a usable mount point: "HOME/index" is not empty (there is "demo-1.0-py3-none-any.whl"); its files would be hidden: move them away or choose another place`,
+		}, {
+			name:    "a file",
+			argv:    []string{"sitefs", "mount", "-r", "pylock.toml", "pylock.toml"},
+			code:    10,
+			message: `not a usable mount point: "HOME/pylock.toml" is not a directory; choose another place`,
+		}, {
+			name:    "below a file",
+			argv:    []string{"sitefs", "mount", "-r", "pylock.toml", "pylock.toml/a/b"},
+			code:    10,
+			message: `not a usable mount point: "HOME/pylock.toml/a/b" can't be reached: not a directory; choose another place`,
+		}, {
+			name:    "in the store",
+			argv:    []string{"sitefs", "mount", "-r", "pylock.toml", "store/a/b"},
+			code:    10,
+			message: `not a usable mount point: "HOME/store/a/b" and "HOME/store" overlap; choose a place outside`,
+		}, {
+			name:    "nothing there to unmount",
+			argv:    []string{"sitefs", "umount"},
+			code:    12,
+			message: "\"HOME/.venv\": not mounted\nsitefs: hint: `sitefs status` lists what is mounted",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			locked(t, s)
+			s.fails(t, test.argv, test.code, test.message)
+			if _, err := os.Lstat(filepath.Join(s.Store(), "a")); err == nil {
+				t.Error("a folder is left in the store")
+			}
+		})
+	}
+}

@@ -163,8 +163,11 @@ func TestNoFUSE(t *testing.T) {
 	t.Run("no device", func(t *testing.T) {
 		s := newScene(t)
 		s.lockWheel(t, s.wheel)
-		argv := append([]string{"unshare", "-m", "sh", "-c", withoutFUSE, t.TempDir()}, mount...)
+		argv := append([]string{"unshare", "-m", "sh", "-c", withoutFUSE, t.TempDir()}, append(slices.Clone(mount), "a/b/.venv")...)
 		s.fails(t, argv, 9, `cannot mount a FUSE file system: no /dev/fuse: load the kernel module with "modprobe fuse"; a container needs --device /dev/fuse`)
+		if _, err := os.Lstat(filepath.Join(s.Dir, "a")); err == nil {
+			t.Error("the folders above the mount point are left")
+		}
 	})
 	t.Run("no permission", func(t *testing.T) {
 		sandbox.NeedProgram(t, "fusermount3")
