@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -89,10 +90,22 @@ type AddOptions struct {
 	// AllowBadRecord is [wheel.Options.AllowBadRecord].
 	AllowBadRecord bool
 
+	// UnpackLimit is how many bytes the wheel may unpack to, however well it is
+	// packed; 0 means the defaults of [wheel.Options].
+	UnpackLimit int64
+
 	// Progress is told how many bytes of files have been checked since the last
 	// call: in the end, Info.Size in all. It may be nil; calls may come at the
 	// same time.
 	Progress func(n int64)
+}
+
+func (o AddOptions) wheel() wheel.Options {
+	w := wheel.Options{AllowBadRecord: o.AllowBadRecord}
+	if o.UnpackLimit > 0 {
+		w.MaxTotal, w.MaxRatio = o.UnpackLimit, math.MaxInt64
+	}
+	return w
 }
 
 // Added is what Add took in.
@@ -117,7 +130,7 @@ func (i *Ingest) add(ctx context.Context, r io.ReaderAt, size int64, filename st
 	if known, err := i.addKnown(ctx, r, size, filename, o); known.Info != nil || err != nil {
 		return known, err
 	}
-	w, err := wheel.Open(r, size, filename, wheel.Options{AllowBadRecord: o.AllowBadRecord})
+	w, err := wheel.Open(r, size, filename, o.wheel())
 	if err != nil {
 		return Added{}, i.blame(ctx, err, r, size, filename, o.Want)
 	}

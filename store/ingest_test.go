@@ -434,3 +434,19 @@ func TestFailedRound(t *testing.T) {
 	}
 	expectNoTmp(t, s)
 }
+
+// TestUnpackLimit: the limit is held, and where it is given it stands for the
+// bound on the ratio too.
+func TestUnpackLimit(t *testing.T) {
+	i := newIngest(t, newStore(t))
+	if _, err := add(i, demoWheel(t), AddOptions{UnpackLimit: 1}); err == nil || !strings.Contains(err.Error(), "--unpack-limit") {
+		t.Errorf("error is %v, want one that names --unpack-limit", err)
+	}
+	zeros := makeWheel(t, "zeros", map[string]string{"zeros.bin": strings.Repeat("\x00", 65<<20)}, nil)
+	if _, err := add(i, zeros, AddOptions{}); err == nil || !strings.Contains(err.Error(), "times its size") {
+		t.Errorf("error is %v, want one about the ratio", err)
+	}
+	if _, err := add(i, zeros, AddOptions{UnpackLimit: 100 << 20}); err != nil {
+		t.Error(err)
+	}
+}

@@ -21,10 +21,10 @@ A folder stands for the wheels in it. What is there already is not stored again.
 			if err != nil {
 				return err
 			}
-			return s.Add(c.Context(), args, flags.request.AllowBadRecord)
+			return s.Add(c.Context(), args, flags.request.Leniency)
 		},
 	}
 	flags.talk.register(c)
-	c.Flags().BoolVar(&flags.request.AllowBadRecord, "allow-bad-record", false, "take wheels whose RECORD is wrong, with a warning")
+	registerLeniency(c, &flags.request.Leniency)
 	return c
 }

@@ -49,9 +49,14 @@ func (e *environment) register(c *cobra.Command) {
 	f.BoolVar(&r.SystemSitePackages, "system-site-packages", false, "the interpreter's own packages are seen too")
 	f.BoolVar(&r.Relocatable, "relocatable", false, "scripts find their interpreter beside themselves")
 	f.BoolVar(&r.Strict, "strict", false, "two packages with different content for one path are an error")
-	f.BoolVar(&r.AllowBadRecord, "allow-bad-record", false, "take wheels whose RECORD is wrong, with a warning")
+	registerLeniency(c, &r.Leniency)
 	f.BoolVar(&e.offline, "offline", false, "use what is here, ask no network")
 	f.BoolVar(&e.refresh, "refresh", false, "ask the resolver again")
+}
+
+func registerLeniency(c *cobra.Command, l *session.Leniency) {
+	c.Flags().BoolVar(&l.AllowBadRecord, "allow-bad-record", false, "take wheels whose RECORD is wrong, with a warning")
+	c.Flags().Int64Var(&l.UnpackLimit, "unpack-limit", 0, "take wheels that unpack to so many `BYTES`, however well they are packed")
 }
 
 // open returns a session for the flags.

@@ -161,10 +161,10 @@ func checkExpansion(a *archive, size int64, opt Options) error {
 		total += n
 	}
 	if total > maxTotal {
-		return invalidf("unpacks to %d bytes, want at most %d", total, maxTotal)
+		return invalidf("unpacks to %d bytes, want at most %d; if you trust it, say --unpack-limit %d", total, maxTotal, total)
 	}
 	if total > ratioFree && total/maxRatio > size {
-		return invalidf("unpacks to %d bytes, %d times its size, want at most %d times", total, total/max(size, 1), maxRatio)
+		return invalidf("unpacks to %d bytes, %d times its size, want at most %d times; if you trust it, say --unpack-limit %d", total, total/max(size, 1), maxRatio, total)
 	}
 	return nil
 }

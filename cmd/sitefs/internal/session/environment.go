@@ -126,7 +126,7 @@ func (s *Session) make(ctx context.Context, finder *interp.Finder, in *inputs, e
 			return proof{}, err
 		}
 	}
-	wheels, err := s.wheels(ctx, pins, in.request.AllowBadRecord)
+	wheels, err := s.wheels(ctx, pins, in.request.Leniency)
 	if err != nil {
 		return proof{}, err
 	}

@@ -42,7 +42,13 @@ type Request struct {
 	SystemSitePackages bool
 	Relocatable        bool
 	Strict             bool // collisions of distributions are errors
-	AllowBadRecord     bool
+	Leniency
+}
+
+// Leniency says which wheels are taken that would be refused.
+type Leniency struct {
+	AllowBadRecord bool  // whose RECORD is wrong
+	UnpackLimit    int64 // that unpack to so many bytes, however well they are packed; 0 is the usual bound
 }
 
 // caches of the store that answers are kept in.

@@ -19,12 +19,12 @@ import (
 )
 
 // wheels returns the wheels of the pins, in the store.
-func (s *Session) wheels(ctx context.Context, pins []lock.Pin, allowBadRecord bool) ([]manifest.Wheel, error) {
+func (s *Session) wheels(ctx context.Context, pins []lock.Pin, lenient Leniency) ([]manifest.Wheel, error) {
 	digests, err := s.stored(ctx, pins)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.ingest(ctx, pins, digests, allowBadRecord); err != nil {
+	if err := s.ingest(ctx, pins, digests, lenient); err != nil {
 		return nil, err
 	}
 	wheels := make([]manifest.Wheel, len(pins))
@@ -69,7 +69,7 @@ func strongest(hashes map[string]string) (algorithm, sum string) {
 
 // ingest fetches the pins that digests lacks, and adds them to it. What arrived
 // whole before a failure stays in the store: the next try goes on from there.
-func (s *Session) ingest(ctx context.Context, pins []lock.Pin, digests map[string]digest.Digest, allowBadRecord bool) error {
+func (s *Session) ingest(ctx context.Context, pins []lock.Pin, digests map[string]digest.Digest, lenient Leniency) error {
 	if len(digests) == len(pins) {
 		return nil
 	}
@@ -91,7 +91,8 @@ func (s *Session) ingest(ctx context.Context, pins []lock.Pin, digests map[strin
 	add := func(ctx context.Context, pin lock.Pin, r io.ReaderAt, size int64, progress func(int64)) error {
 		added, err := in.add(ctx, pin, r, size, store.AddOptions{
 			Want:           pin.Hashes,
-			AllowBadRecord: allowBadRecord,
+			AllowBadRecord: lenient.AllowBadRecord,
+			UnpackLimit:    lenient.UnpackLimit,
 			Progress:       progress,
 		})
 		if err != nil {
@@ -110,7 +111,7 @@ func (s *Session) ingest(ctx context.Context, pins []lock.Pin, digests map[strin
 }
 
 // Add puts wheels, and all wheels of folders, into the store.
-func (s *Session) Add(ctx context.Context, paths []string, allowBadRecord bool) error {
+func (s *Session) Add(ctx context.Context, paths []string, lenient Leniency) error {
 	var pins []lock.Pin
 	for _, path := range paths {
 		found, err := wheelPins(s.absolute(path))
@@ -119,7 +120,7 @@ func (s *Session) Add(ctx context.Context, paths []string, allowBadRecord bool) 
 		}
 		pins = append(pins, found...)
 	}
-	return s.ingest(ctx, pins, map[string]digest.Digest{}, allowBadRecord)
+	return s.ingest(ctx, pins, map[string]digest.Digest{}, lenient)
 }
 
 // wheelPins returns pins that name the wheel at path, or those in the folder.
