@@ -56,6 +56,9 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("drives the built program, for some ten seconds in all")
+	}
 	sandbox.NeedFUSE(t)
 	python := sandbox.PythonVersion(t, "3.12")
 	h := sandbox.NewHome(t, bin, python)

@@ -49,6 +49,9 @@ type project struct {
 // test cache.
 func newProject(t *testing.T, others ...string) *project {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("drives the built program, for some ten seconds in all")
+	}
 	sandbox.NeedFUSE(t)
 	python := sandbox.PythonVersion(t, "3.12")
 	p := &project{Home: sandbox.NewHome(t, bin, python)}
