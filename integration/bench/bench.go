@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -173,12 +174,23 @@ func (b *bench) describe(ctx context.Context) []string {
 		return text
 	}
 	load, _, _ := strings.Cut(firstLine("/proc/loadavg"), " ")
-	return []string{
+	lines := []string{
 		fmt.Sprintf("%s, %d cores of %s", time.Now().Format(time.DateTime), runtime.NumCPU(), processor()),
 		fmt.Sprintf("%s; %s on %s; load %s", said("uname", "-sr"), b.dir, said("stat", "-f", "-c", "%T", b.dir), load),
 		fmt.Sprintf("%s (%s); %s; %s", said(b.sitefs, "--version"), said("git", "describe", "--always", "--dirty"), said(b.uv, "--version"), said(b.python, "--version")),
 		fmt.Sprintf("%d wheels of %s; all with PYTHONDONTWRITEBYTECODE=1", len(b.wheels), list),
 	}
+	if reclaims() {
+		lines = append(lines, "this kernel frees page cache that is not used for a while, with memory to spare (DAMON)")
+	}
+	return lines
+}
+
+// reclaims reports whether the kernel takes page cache ahead of need, which makes
+// every side read again, and a mount's kernel ask again, after a pause.
+func reclaims() bool {
+	states, err := filepath.Glob("/sys/kernel/mm/damon/admin/kdamonds/*/state")
+	return err == nil && slices.ContainsFunc(states, func(f string) bool { return firstLine(f) == "on" })
 }
 
 func firstLine(file string) string {
