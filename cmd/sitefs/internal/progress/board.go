@@ -39,21 +39,21 @@ func (b *board) start(pin lock.Pin, now time.Time) *wheel {
 	return w
 }
 
-// totals returns how many wheels are done, how many bytes are downloaded, and
+// totals returns how many wheels are stored, how many bytes are downloaded, and
 // how many of those arrived since the fetch began.
-func (b *board) totals() (finished int, downloaded, arrived int64) {
+func (b *board) totals() (stored int, downloaded, arrived int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, w := range b.wheels {
 		w.mu.Lock()
-		if w.finished {
-			finished++
+		if w.finished && !w.failed {
+			stored++
 		}
 		downloaded += w.downloaded
 		arrived += w.arrived
 		w.mu.Unlock()
 	}
-	return finished, downloaded, arrived
+	return stored, downloaded, arrived
 }
 
 func (b *board) opening() string {
@@ -87,8 +87,8 @@ func (b *board) lines(now time.Time, width int) []string {
 
 // line is the bottom line of a terminal of some width.
 func (b *board) line(now time.Time, width int) string {
-	finished, downloaded, arrived := b.totals()
-	parts := []string{fmt.Sprintf("%d of %s", finished, wheels(b.count))}
+	stored, downloaded, arrived := b.totals()
+	parts := []string{fmt.Sprintf("%d of %s", stored, wheels(b.count))}
 	if downloaded > 0 {
 		parts = append(parts, amount(downloaded, b.size))
 	}
@@ -110,6 +110,7 @@ type wheel struct {
 	downloaded  int64 // bytes of the wheel that are here
 	arrived     int64 // bytes that came over the network, some perhaps twice
 	finished    bool
+	failed      bool
 }
 
 func (w *wheel) phase(p fetch.Phase, done, total int64, now time.Time) {
@@ -131,10 +132,10 @@ func (w *wheel) add(n int64) {
 	}
 }
 
-func (w *wheel) finish() {
+func (w *wheel) finish(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.finished = true
+	w.finished, w.failed = true, err != nil
 }
 
 // Columns of a wheel's line. What isn't there for them is left out from the

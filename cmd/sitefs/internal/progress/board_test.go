@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -88,11 +89,14 @@ func TestBoard(t *testing.T) {
 	a.add(10e6)
 	a.phase(fetch.Store, 0, 0, start)
 	a.add(70e6)
-	a.finish()
+	a.finish(nil)
 	want("one", b.line(now, 80), "1 of 3 wheels  40.0/100.0 MB  1.0 MB/s  1m0s left")
 	want("narrow", b.line(now, 30), "1 of 3 wheels  40.0/100.0 MB")
-	b.start(pins[1], start).phase(fetch.Download, 60e6, 60e6, start)
+	second := b.start(pins[1], start)
+	second.phase(fetch.Download, 60e6, 60e6, start)
 	want("all here, not all stored", b.line(now, 80), "1 of 3 wheels  100.0/100.0 MB")
+	second.finish(errors.New("interrupted"))
+	want("one failed", b.line(now, 80), "1 of 3 wheels  100.0/100.0 MB")
 	want("closing", b.closing(now), "stored 3 wheels in 10s, 10.0 MB downloaded")
 
 	local := newBoard(pins[2:], start)

@@ -119,4 +119,4 @@ func (t *task) Retry(err error, wait time.Duration) {
 	}
 }
 
-func (t *task) Done(error) { t.wheel.finish() }
+func (t *task) Done(err error) { t.wheel.finish(err) }
