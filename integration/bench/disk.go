@@ -23,7 +23,8 @@ const (
 )
 
 // writer is the program of the other process: random bytes, which no disk can
-// make shorter, as fast as they can be copied.
+// make shorter, as fast as they can be copied. Its file is the one thing that is
+// removed between rounds: a single inode.
 const writer = `i=0; while [ $i -lt "$3" ]; do cat "$1"; i=$((i+1)); done >"$2"`
 
 // busyDisk measures the ingest of a wheel of ten files while another process
@@ -43,7 +44,7 @@ func busyDisk(ctx context.Context, b *bench) ([]Row, error) {
 	}
 	var busy, floor []float64
 	for round := range b.rounds() {
-		more, err := b.besideWriter(ctx, func(writing func(int) bool) error {
+		took, err := b.besideWriter(ctx, func(writing func(int) bool) error {
 			samples, err := m.addSmall(ctx, numbered("busy", round), writing)
 			busy = append(busy, samples[0]...)
 			floor = append(floor, samples[1]...)
@@ -52,7 +53,7 @@ func busyDisk(ctx context.Context, b *bench) ([]Row, error) {
 		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return nil, err
 		}
-		b.logf("    5 GB in %.1f s", more)
+		b.logf("    5 GB in %.1f s", took)
 	}
 	rest := beside("ingest of a small wheel, disk at rest", seconds, idle[0], "1 MB file, fsync", idle[1])
 	with := alone("ingest of a small wheel beside 5 GB being written", seconds, busy)
@@ -89,8 +90,8 @@ func (m *machine) addSmall(ctx context.Context, name string, more func(done int)
 }
 
 // besideWriter runs do while another process writes 5 GB, and returns how long
-// that took, in seconds. The function that do is given reports whether it still
-// writes; the first time it is asked it does.
+// that took, in seconds. The function that do is given reports whether to go on:
+// once at least, and while that process writes.
 func (b *bench) besideWriter(ctx context.Context, do func(writing func(int) bool) error) (float64, error) {
 	random := make([]byte, chunk)
 	rand.Read(random)
@@ -108,13 +109,13 @@ func (b *bench) besideWriter(ctx context.Context, do func(writing func(int) bool
 	}()
 	var result error
 	running := true
-	err := do(func(int) bool {
+	err := do(func(done int) bool {
 		select {
 		case result = <-ended:
 			running = false
 		default:
 		}
-		return running && ctx.Err() == nil
+		return ctx.Err() == nil && (running || done == 0)
 	})
 	if running {
 		result = <-ended

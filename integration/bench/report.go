@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,7 +45,7 @@ func (u Unit) format(v float64) string {
 	case u == mega:
 		return fmt.Sprintf("%.1f MB", v)
 	}
-	return fmt.Sprintf("%.0f %s", v, u)
+	return strings.TrimSpace(fmt.Sprintf("%.0f %s", v, u))
 }
 
 // A Goal is the most that sitefs's figure, or its ratio to the peer's, may be.
@@ -103,7 +102,7 @@ func (r *report) close() error {
 	return r.json.Close()
 }
 
-const columns = "%-52s %11s  %-30s %-24s %-10s %s\n"
+const columns = "%-52s %11s  %-33s %-24s %-10s %s\n"
 
 func (r *report) heading(lines []string) {
 	for _, l := range lines {
@@ -120,7 +119,7 @@ func (r *report) rows(rows []Row) error {
 			continue
 		}
 		if err := json.NewEncoder(r.json).Encode(row); err != nil {
-			return errors.Join(err, r.json.Close())
+			return err
 		}
 	}
 	return nil
@@ -129,7 +128,7 @@ func (r *report) rows(rows []Row) error {
 func (r Row) String() string {
 	var other, ratio, goal, met string
 	if r.Peer != "" {
-		other = r.Unit.format(r.Other) + " " + r.Peer
+		other = r.Unit.format(r.Other) + ", " + r.Peer
 	}
 	if r.Ratio != nil {
 		ratio = fmt.Sprintf("%.3f", r.Ratio.Value)
