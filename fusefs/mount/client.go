@@ -208,7 +208,10 @@ func clearDead(dir, state string) error {
 	if _, err := detachDead(dir); err != nil {
 		return err
 	}
-	return removeState(state)
+	if i, ierr := readInfo(state); ierr == nil && i.RemoveDir {
+		err = removeMountPoint(dir)
+	}
+	return errors.Join(err, removeState(state))
 }
 
 // List returns the status of every mount of the user, those of dead servers

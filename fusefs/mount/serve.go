@@ -120,7 +120,7 @@ func open(c Config) (s *supervisor, err error) {
 			err = errors.Join(err, removeDirs(made))
 		}
 	}()
-	if err := writeInfo(state, info{Dir: c.Dir, Tree: c.Tree, PID: os.Getpid(), Info: c.Info}); err != nil {
+	if err := writeInfo(state, info{Dir: c.Dir, Tree: c.Tree, PID: os.Getpid(), Info: c.Info, RemoveDir: c.RemoveDir}); err != nil {
 		return nil, err
 	}
 	dev, err := attach(c.Dir, c.AllowOther)

@@ -32,6 +32,9 @@ type info struct {
 	Tree string          `json:"tree"`
 	PID  int             `json:"pid"`
 	Info json.RawMessage `json:"info,omitempty"`
+
+	// RemoveDir says that the mount point goes with the mount; see [Config].
+	RemoveDir bool `json:"remove_dir,omitempty"`
 }
 
 // stateRoot is the folder that holds the state folders of a user.

@@ -95,13 +95,18 @@ func (s *supervisor) run(ctx context.Context) error {
 	return errors.Join(err, s.worker.err, s.dev.close())
 }
 
-// removeDir removes the mount point if it is this server's to remove. One that
-// is not empty has become somebody's.
+// removeDir removes the mount point if it is this server's to remove.
 func (s *supervisor) removeDir() error {
 	if !s.RemoveDir {
 		return nil
 	}
-	err := os.Remove(s.Dir)
+	return removeMountPoint(s.Dir)
+}
+
+// removeMountPoint removes an empty folder. One that is not empty has become
+// somebody's.
+func removeMountPoint(dir string) error {
+	err := os.Remove(dir)
 	if errors.Is(err, fs.ErrNotExist) || isNotEmpty(err) {
 		return nil
 	}
