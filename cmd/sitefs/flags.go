@@ -77,7 +77,7 @@ func (e *environment) open(c *cobra.Command) (*session.Session, error) {
 	}
 	dir, err := os.Getwd()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the working directory is not there any more (%w): change to another one", err)
 	}
 	return &session.Session{
 		Store:    st,

@@ -64,7 +64,11 @@ func shown(s mount.Status) mount.Status {
 }
 
 func statusLine(s mount.Status) string {
-	return fmt.Sprintf("%s\t%.12s\t%d\t%d\t%s\t%s", s.State, s.Tree, len(s.Leases), total(s.Requests), s.Since.Format(time.DateTime), s.Dir)
+	since := "-" // of a mount without a server nobody knows
+	if !s.Since.IsZero() {
+		since = s.Since.Format(time.DateTime)
+	}
+	return fmt.Sprintf("%s\t%.12s\t%d\t%d\t%s\t%s", s.State, s.Tree, len(s.Leases), total(s.Requests), since, s.Dir)
 }
 
 // describe returns all that is known of one mount.
