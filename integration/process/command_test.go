@@ -98,6 +98,18 @@ print(json.dumps({fd: to for fd, to in fds.items() if fd > 2}))
 	}
 }
 
+// What nohup(1) and a shell's background jobs ignore, the command ignores. Go's
+// runtime keeps no other signal ignored through exec.
+func TestIgnoredSignals(t *testing.T) {
+	u := newUser(t)
+	const show = "grep SigIgn /proc/self/status"
+	plain := u.output("sh", "-c", "trap '' INT HUP; exec "+show)
+	ours := u.output("sh", "-c", "trap '' INT HUP; exec "+strings.Join(inProject(show), " "))
+	if plain != ours {
+		t.Errorf("the command has %s, without sitefs %s", ours, plain)
+	}
+}
+
 // A low limit of open files is the command's own affair.
 func TestFewDescriptors(t *testing.T) {
 	u := newUser(t)

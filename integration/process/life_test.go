@@ -170,10 +170,18 @@ func TestServerIsKilled(t *testing.T) {
 		u := newUser(t)
 		where := u.output(inProject("python", "-c", "import sys; print(sys.prefix)")...)
 		kill(t, u.only().PID)
+		u.awaitState("dead")
 		if got := u.output(inProject("python", "-c", "import sys, alpha; print(sys.prefix)")...); got != where {
 			t.Errorf("the next command runs in %q, want %q", got, where)
 		}
 		u.only()
+	})
+	t.Run("unmounted", func(t *testing.T) {
+		u := newUser(t)
+		u.output(inProject("true")...)
+		kill(t, u.only().PID)
+		u.output("sitefs", "umount", "--all")
+		u.expectNothingLeft()
 	})
 	t.Run("used", func(t *testing.T) {
 		u := newUser(t)
@@ -233,7 +241,9 @@ func TestUnmountNamesTheCommand(t *testing.T) {
 
 // As the first process of a PID namespace the command is the namespace: when it
 // ends the kernel kills the rest, the server too. The mount goes with the mount
-// namespace; what is left is a state folder that the next run clears away.
+// namespace; what is left is a state folder that the next run clears away. The
+// server is its child, as every orphan of the namespace is: wait(2) for any child
+// waits for it too, and it stays as long as the command has its lease.
 func TestFirstProcessOfANamespace(t *testing.T) {
 	sandbox.NeedRoot(t, "for a PID namespace")
 	sandbox.NeedProgram(t, "unshare")
