@@ -60,6 +60,9 @@ type machine struct {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("drives the built program, for some ten seconds in all")
+	}
 	sandbox.NeedFUSE(t)
 	home := t.TempDir()
 	m := &machine{t: t, home: home, environ: sandbox.Environ(home, bin, python)}

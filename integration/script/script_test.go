@@ -55,6 +55,9 @@ func run(m *testing.M) (code int, err error) {
 }
 
 func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("drives the built program, for some ten seconds in all")
+	}
 	sandbox.NeedFUSE(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
