@@ -124,15 +124,20 @@ func control(c *net.UnixConn, fn func(fd int) error) error {
 	return ferr
 }
 
+// leaseFD is the least number that a lease's descriptor has. Scripts use the low
+// ones by number, and shells move them to 10 and up, so it is high; but not above
+// 63: for those the kernel must enlarge the table of descriptors, and of a process
+// with several threads it does so only after a grace period of RCU. That took 8 to
+// 15 ms, half of a warm start.
+const leaseFD = 60
+
 // inheritable returns a copy of the connection's descriptor that survives exec.
-// Its number is high: scripts use the low ones by number, and shells move them
-// to 10 and up.
 func inheritable(c *net.UnixConn) (*os.File, error) {
 	var file *os.File
 	err := control(c, func(fd int) error {
 		var dup int
 		var err error
-		for _, from := range []int{512, 200, 60, 10} { // RLIMIT_NOFILE may be low
+		for _, from := range []int{leaseFD, 10} { // RLIMIT_NOFILE may be low
 			if dup, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD, from); err == nil {
 				file = os.NewFile(uintptr(dup), "lease")
 				return nil
