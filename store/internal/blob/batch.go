@@ -221,19 +221,21 @@ const aheadEvery = 256 << 20
 // writeAhead has the disk write while a large batch is still being unpacked, so
 // that Sync finds little left to wait for.
 type writeAhead struct {
-	dir     string
-	bytes   atomic.Int64 // since it last began
-	running atomic.Bool
-	done    sync.WaitGroup
+	dir   string
+	bytes atomic.Int64 // since it last began
+
+	// mu is held while the disk is at it. A WaitGroup would not do: this may begin
+	// again while a Sync is being told of the end.
+	mu sync.Mutex
 }
 
 func (w *writeAhead) wrote(n int) {
-	if w.bytes.Add(int64(n)) < aheadEvery || !w.running.CompareAndSwap(false, true) {
+	if w.bytes.Add(int64(n)) < aheadEvery || !w.mu.TryLock() {
 		return
 	}
 	w.bytes.Store(0)
-	w.done.Go(func() {
-		defer w.running.Store(false)
+	go func() {
+		defer w.mu.Unlock()
 		// The kernel tells of a failed write once for each time a file is opened:
 		// with a file of its own this leaves all errors for Sync to find.
 		f, err := os.Open(w.dir)
@@ -242,10 +244,13 @@ func (w *writeAhead) wrote(n int) {
 		}
 		defer f.Close()
 		_, _ = syncAll(f)
-	})
+	}()
 }
 
-func (w *writeAhead) wait() { w.done.Wait() }
+func (w *writeAhead) wait() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+}
 
 // Close waits for what the batch still does. It removes nothing.
 func (b *Batch) Close() { b.ahead.wait() }

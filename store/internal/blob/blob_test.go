@@ -245,3 +245,24 @@ func expectEmpty(t *testing.T, dir string) {
 		t.Errorf("%q holds %q, %v, want nothing", dir, names, err)
 	}
 }
+
+// TestWriteAheadBesideSync: files are written while others are synced: the disk may be set to work again
+// in the moment in which a Sync sees the end of the last time.
+func TestWriteAheadBesideSync(t *testing.T) {
+	b := &Batch{ahead: writeAhead{dir: t.TempDir() + "/none"}} // no disk: the switching alone
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20_000 {
+				b.ahead.wrote(aheadEvery)
+			}
+		})
+		wg.Go(func() {
+			for range 20_000 {
+				b.ahead.wait()
+			}
+		})
+	}
+	wg.Wait()
+	b.Close()
+}

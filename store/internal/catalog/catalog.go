@@ -2,7 +2,8 @@
 // are called and by which hashes they are known.
 //
 // It holds nothing that the store's files don't say, so it may be removed at any
-// time and is filled again from them. One process at a time has it open. It must be opened briefly, and never on the way to a served file.
+// time and is filled again from them. One process at a time has it open. It must
+// be opened briefly, and never on the way to a served file.
 //
 // Keys are typed by their first bytes; values are JSON.
 //
