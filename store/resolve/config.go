@@ -48,7 +48,10 @@ func (r *Resolver) addConfig(k keyWriter, req Request) {
 	variables := r.variables()
 	k.set("variable", variables)
 	for _, v := range variables {
-		_, value, _ := strings.Cut(v, "=")
+		name, value, _ := strings.Cut(v, "=")
+		if slices.Contains(written, name) {
+			continue
+		}
 		for word := range strings.FieldsSeq(value) { // PIP_CONSTRAINT and others take several
 			if !filepath.IsAbs(word) {
 				word = filepath.Join(req.Dir, word)
@@ -59,6 +62,13 @@ func (r *Resolver) addConfig(k keyWriter, req Request) {
 	for _, path := range r.configFiles(req) {
 		k.file(path)
 	}
+}
+
+// written are the variables that name what uv and pip write to. Every run of
+// them changes it and no answer depends on it.
+var written = []string{
+	"UV_CACHE_DIR", "UV_PYTHON_CACHE_DIR", "UV_PROJECT_ENVIRONMENT", "UV_TOOL_DIR",
+	"PIP_CACHE_DIR", "PIP_LOG",
 }
 
 // variables returns what of the environment configures a resolver, sorted.

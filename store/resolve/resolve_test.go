@@ -215,6 +215,26 @@ func TestAnswersAreKeptForADay(t *testing.T) {
 	}
 }
 
+// A resolver's own cache and log change whenever anybody runs it.
+func TestAnswersOutliveWhatResolversWrite(t *testing.T) {
+	w := newWorld(t)
+	w.Env = append(w.Env, "UV_CACHE_DIR="+w.dir+"/uv-cache", "PIP_CACHE_DIR="+w.dir+"/pip-cache", "PIP_LOG="+w.dir+"/pip.log")
+	used := func(name string) {
+		w.write("uv-cache/"+name, "", 0o644)
+		w.write("pip-cache/"+name, "", 0o644)
+		w.write("pip.log", name, 0o644)
+	}
+	w.script("bin/uv", prints(lockText("foo", "1.0")))
+	req := w.request("foo")
+	used("one")
+	w.resolve(req)
+	w.calls()
+	used("and another")
+	if got := w.resolve(req); got != "foo 1.0 requested" || w.calls() != "" {
+		t.Errorf("found %q, want the kept answer and no call", got)
+	}
+}
+
 func TestOldAnswerWhenUnreachable(t *testing.T) {
 	w := newWorld(t)
 	const body = "test -e down && { echo 'error: connection to https://u:secret@example.com refused' >&2; exit 2; }\n"
