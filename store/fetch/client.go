@@ -67,7 +67,17 @@ func (c *client) do(req *http.Request) (*http.Response, error) {
 	if badCertificate(err) {
 		return nil, fmt.Errorf("asking %s: %w; trusted are the certificates of %s; if the server has one of your own organisation, SSL_CERT_FILE may name the bundle", req.URL.Host, err, c.roots.from)
 	}
+	if unknownHost(err) {
+		return nil, fmt.Errorf("%w: asking %s: %w; see that the name is right and that this machine is online (it may need a proxy), then run the same again", ErrGaveUp, req.URL.Host, err)
+	}
 	return nil, fmt.Errorf("asking %s: %w", req.URL.Host, err)
+}
+
+// unknownHost reports whether a server, or the proxy before it, has a name that
+// nobody knows.
+func unknownHost(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsNotFound
 }
 
 // redirect is called before each redirect is followed.

@@ -1,8 +1,10 @@
 package fetch
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -432,5 +434,25 @@ func TestNoProxy(t *testing.T) {
 				t.Errorf("proxy %v, error %v; want direct %v", p, err, tt.direct)
 			}
 		})
+	}
+}
+
+// A name that nobody knows is not asked for again, and counts as a server that
+// can't be reached.
+func TestUnknownHost(t *testing.T) {
+	r := newRig(t)
+	r.client = func() (*client, error) {
+		c, err := newClient(func(name string) string { return r.env[name] }, "test")
+		if err == nil {
+			c.http.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.DNSError{Err: "no such host", Name: "nowhere.invalid", IsNotFound: true}
+			}
+		}
+		return c, err
+	}
+	_, err := r.get(pinOf("http://nowhere.invalid/demo.whl", content(10)))
+	wantError(t, err, "asking nowhere.invalid: lookup nowhere.invalid: no such host; see that the name is right")
+	if !errors.Is(err, ErrGaveUp) || len(r.waits) != 0 {
+		t.Errorf("error %v after the waits %s, want %v at once", err, r.waits, ErrGaveUp)
 	}
 }

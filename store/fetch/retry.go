@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -49,12 +48,11 @@ func (e busyError) Unwrap() error { return e.error }
 // of errors that are temporary, so this is the list of those that are not.
 func final(err error) bool {
 	var f finalError
-	var dns *net.DNSError
 	return errors.As(err, &f) ||
 		errors.Is(err, context.Canceled) ||
 		badCertificate(err) ||
 		errors.As(err, new(tls.RecordHeaderError)) ||
-		errors.As(err, &dns) && dns.IsNotFound
+		unknownHost(err)
 }
 
 // retry calls attempt until it succeeds, fails for good, or has brought
