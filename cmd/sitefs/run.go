@@ -61,5 +61,5 @@ func enter(c *cobra.Command, flags *environment, keep time.Duration, says func(*
 	if err != nil {
 		return err
 	}
-	return session.Exec(lease.Prefix, lease.Prompt, argv, environ)
+	return lease.Exec(argv, environ)
 }

@@ -119,6 +119,21 @@ func TestFewDescriptors(t *testing.T) {
 	}
 }
 
+// The lease stays open however much memory is collected on the way to the command:
+// the variables make garbage, and GOGC has it collected at once.
+func TestLeaseOutlivesACollection(t *testing.T) {
+	u := newUser(t)
+	u.environ = append(u.environ, "GOGC=1")
+	for i := range 20_000 {
+		u.environ = append(u.environ, fmt.Sprintf("V%d=", i))
+	}
+	for range 40 { // one in five lost it
+		if fds := u.output(inProject("ls", "-l", "/proc/self/fd")...); !strings.Contains(fds, "socket:") {
+			t.Fatalf("the command has no lease:\n%s", fds)
+		}
+	}
+}
+
 // The command is the process that was started, not a child of it.
 func TestCommandKeepsPID(t *testing.T) {
 	u := newUser(t)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,15 +18,17 @@ var (
 	ErrNotExecutable = errors.New("command not executable")
 )
 
-// Exec replaces this process by the command, run inside the environment at
-// prefix. It returns only if that fails, before anything of the command ran.
-func Exec(prefix, prompt string, argv, environ []string) error {
-	environ = Activate(environ, prefix, prompt)
+// Exec replaces this process by the command, run inside the environment, which
+// takes the lease over. It returns only if that fails, before anything of the
+// command ran.
+func (l *Lease) Exec(argv, environ []string) error {
+	environ = Activate(environ, l.Prefix, l.Prompt)
 	path, err := lookPath(argv[0], variable(environ, "PATH"))
 	if err != nil {
 		return err
 	}
 	err = syscall.Exec(path, argv, environ)
+	runtime.KeepAlive(l.held) // or a collection on the way here may have closed it
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		// The file is there: what its first line names is not.
