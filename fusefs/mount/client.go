@@ -105,7 +105,21 @@ func (c *Client) Lease(ctx context.Context, tree string, keep time.Duration) (*o
 	if err := c.result(r); err != nil {
 		return nil, err
 	}
+	if err := c.seen(r); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, ErrInUse)
+	}
 	return inheritable(c.conn)
+}
+
+// seen returns an error unless what the server has mounted is what this process
+// sees. The socket reaches into other mount namespaces, those of containers that
+// share the home directory for one; the mount does not.
+func (c *Client) seen(r reply) error {
+	number, err := deviceNumber(c.dir)
+	if err == nil && number == r.Device {
+		return nil
+	}
+	return fmt.Errorf("%q is mounted where this process can't see it, in another mount namespace or beneath another mount", c.dir)
 }
 
 // Hold makes the mount stay until it is unmounted. Errors are as Lease has them.
@@ -114,7 +128,13 @@ func (c *Client) Hold(ctx context.Context, tree string) error {
 	if err != nil {
 		return err
 	}
-	return c.result(r)
+	if err := c.result(r); err != nil {
+		return err
+	}
+	if err := c.seen(r); err != nil {
+		return fmt.Errorf("%w: %w: choose another place", ErrMountPoint, err)
+	}
+	return nil
 }
 
 // Status asks for the mount's status.

@@ -131,14 +131,30 @@ func open(c Config) (s *supervisor, err error) {
 	if err != nil {
 		return nil, errors.Join(err, dev.detach(true), dev.close())
 	}
-	s = newSupervisor(c, dev, w, socket, home)
 	go w.run()
 	select {
 	case <-w.inited:
-		return s, nil
 	case <-w.done:
 		return nil, errors.Join(fmt.Errorf("the kernel ended the mount of %q at once: %w", c.Dir, w.err), dev.detach(true), dev.close())
 	}
+	number, err := deviceNumber(c.Dir)
+	if err != nil {
+		return nil, errors.Join(err, dev.detach(true), dev.close())
+	}
+	return newSupervisor(c, dev, number, w, socket, home), nil
+}
+
+// deviceNumber returns the st_dev of dir: each mount has one of its own.
+func deviceNumber(dir string) (uint64, error) {
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return 0, err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, fmt.Errorf("%q: no device number on %s", dir, runtime.GOOS)
+	}
+	return uint64(st.Dev), nil
 }
 
 // removeDirs removes directories that were made from the top down. One that is

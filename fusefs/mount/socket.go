@@ -46,6 +46,7 @@ const (
 type reply struct {
 	Outcome   outcome   `json:"outcome"`
 	Tree      string    `json:"tree,omitempty"`
+	Device    uint64    `json:"device,omitempty"` // lease, hold: st_dev of what is mounted
 	Error     string    `json:"error,omitempty"`
 	Processes []Process `json:"processes,omitempty"`
 	Status    *Status   `json:"status,omitempty"`

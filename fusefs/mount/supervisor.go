@@ -36,6 +36,7 @@ const (
 type supervisor struct {
 	Config
 	dev    *device
+	number uint64 // st_dev of the mount, by which a client knows what it sees
 	worker *worker
 	socket *net.UnixListener
 	home   home
@@ -51,10 +52,11 @@ type supervisor struct {
 	goneCh chan struct{}
 }
 
-func newSupervisor(c Config, dev *device, w *worker, socket *net.UnixListener, h home) *supervisor {
+func newSupervisor(c Config, dev *device, number uint64, w *worker, socket *net.UnixListener, h home) *supervisor {
 	s := &supervisor{
 		Config: c,
 		dev:    dev,
+		number: number,
 		worker: w,
 		socket: socket,
 		home:   h,
@@ -215,7 +217,7 @@ func (s *supervisor) lease(c *net.UnixConn, pid int, q request) reply {
 	s.Keep = q.Keep
 	s.timer.Stop()
 	s.retry = firstRetry
-	return reply{Outcome: outcomeOK}
+	return reply{Outcome: outcomeOK, Device: s.number}
 }
 
 // hold makes the mount stay.
@@ -227,7 +229,7 @@ func (s *supervisor) hold(q request) reply {
 	}
 	s.Held = true
 	s.timer.Stop()
-	return reply{Outcome: outcomeOK}
+	return reply{Outcome: outcomeOK, Device: s.number}
 }
 
 // want reports whether tree is mounted and stays so. If another is, it makes

@@ -269,3 +269,31 @@ func TestFirstProcessOfANamespace(t *testing.T) {
 	}
 	u.expectNothingLeft()
 }
+
+// The control socket reaches into other mount namespaces, the mounts do not: who
+// can't see the environment's mount gets one that he sees.
+func TestOtherMountNamespace(t *testing.T) {
+	sandbox.NeedRoot(t, "for a mount namespace")
+	sandbox.NeedProgram(t, "unshare")
+	u := newUser(t)
+	const script = "import alpha; print(alpha.version)"
+	inside := inProject("python3", "-c", script)
+	inside[0] = bin + "/sitefs"
+	if got := u.output(append([]string{"unshare", "--mount", "--propagation", "private"}, inside...)...); got != "1.0" {
+		t.Errorf("in a namespace of its own the command imports %q, want 1.0", got)
+	}
+	for range 2 {
+		if got := u.output(inProject("python3", "-c", script)...); got != "1.0" {
+			t.Errorf("the command imports %q, want 1.0", got)
+		}
+	}
+	if all := u.status(); len(all) != 2 {
+		t.Errorf("%d mounts, want one in each namespace: %+v", len(all), all)
+	}
+
+	mount := []string{bin + "/sitefs", "mount", "-r", "project/pylock.toml", "venv"}
+	u.output(append([]string{"unshare", "--mount", "--propagation", "private"}, mount...)...)
+	if code := u.exitCode(mount...); code != 10 {
+		t.Errorf("mounting where another namespace has a mount: exit code %d, want 10", code)
+	}
+}
