@@ -22,10 +22,12 @@ const module = "github.com/sitefs/sitefs/"
 //
 // An entry ending in "/..." stands for every room below that folder.
 var arrows = map[string][]string{
+	"manifest/internal/vectors": {},
+
 	"manifest/digest": {},
-	"manifest/pyver":  {},
-	"manifest/tag":    {"manifest/pyver"},
-	"manifest/marker": {"manifest/pyver"},
+	"manifest/pyver":  {"manifest/internal/vectors"},
+	"manifest/tag":    {"manifest/internal/vectors", "manifest/pyver"},
+	"manifest/marker": {"manifest/internal/vectors", "manifest/pyver"},
 	"manifest/interp": {"manifest/marker", "manifest/pyver", "manifest/tag"},
 	"manifest/wheel":  {"manifest/digest", "manifest/pyver", "manifest/tag"},
 	"manifest/lock":   {"manifest/digest", "manifest/interp", "manifest/marker", "manifest/pyver", "manifest/tag"},

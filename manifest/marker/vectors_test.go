@@ -1,45 +1,25 @@
 package marker
 
 import (
-	"encoding/json"
 	"errors"
-	"os"
 	"slices"
 	"testing"
+
+	"github.com/sitefs/sitefs/manifest/internal/vectors"
 )
 
-// vectors returns one section of testdata/markers.json: inputs and results of
+// section returns one section of testdata/markers.json: inputs and results of
 // the packaging library's own test suite, and its answers for the markers of
 // real projects in eight environments.
-func vectors[In, Out any](t *testing.T, section string) []vector[In, Out] {
+func section[In, Out any](t *testing.T, name string) []vectors.Vector[In, Out] {
 	t.Helper()
-	data, err := os.ReadFile("testdata/markers.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file struct{ Sections map[string]json.RawMessage }
-	if err := json.Unmarshal(data, &file); err != nil {
-		t.Fatal(err)
-	}
-	var vs []vector[In, Out]
-	if err := json.Unmarshal(file.Sections[section], &vs); err != nil {
-		t.Fatal(err)
-	}
-	if len(vs) == 0 {
-		t.Fatalf("section %q is empty", section)
-	}
-	return vs
-}
-
-type vector[In, Out any] struct {
-	Input    In
-	Expected Out
+	return vectors.Section[In, Out](t, "testdata/markers.json", name)
 }
 
 func TestVectorsParse(t *testing.T) {
 	type in struct{ Marker string }
 	type out struct{ Error, Canonical string }
-	for _, v := range vectors[in, out](t, "parse") {
+	for _, v := range section[in, out](t, "parse") {
 		m, err := Parse(v.Input.Marker)
 		if (err != nil) != (v.Expected.Error != "") {
 			t.Errorf("Parse(%q): error %v, want %q", v.Input.Marker, err, v.Expected.Error)
@@ -57,7 +37,7 @@ func TestVectorsRequirementParse(t *testing.T) {
 		Extras                            []string
 		URL, Marker                       *string
 	}
-	for _, v := range vectors[in, out](t, "requirement_parse") {
+	for _, v := range section[in, out](t, "requirement_parse") {
 		r, err := ParseRequirement(v.Input.Requirement)
 		w := v.Expected
 		if (err != nil) != (w.Error != "") {
@@ -119,7 +99,7 @@ func TestVectorsEvaluate(t *testing.T) {
 		}
 	}
 	contexts := map[string]Context{"metadata": Metadata, "lock_file": LockFile, "requirement": RequirementLine}
-	for _, v := range vectors[in, evalOut](t, "evaluate_from_tests") {
+	for _, v := range section[in, evalOut](t, "evaluate_from_tests") {
 		e := v.Input.Environment
 		checkEval(t, v.Input.Marker, Environment{
 			e.OSName, e.SysPlatform, e.PlatformMachine, e.PlatformPythonImplementation, e.PlatformRelease,
@@ -164,7 +144,7 @@ func environments() map[string]Environment {
 func TestVectorsEvaluateOracle(t *testing.T) {
 	type in struct{ Marker, Env, Extra string }
 	envs := environments()
-	for _, v := range vectors[in, evalOut](t, "evaluate_oracle") {
+	for _, v := range section[in, evalOut](t, "evaluate_oracle") {
 		env, ok := envs[v.Input.Env]
 		if !ok {
 			t.Fatalf("no environment %q", v.Input.Env)
@@ -181,7 +161,7 @@ func TestVectorsEvaluateLockFileOracle(t *testing.T) {
 		Groups      []string `json:"dependency_groups"`
 	}
 	envs := environments()
-	for _, v := range vectors[in, evalOut](t, "evaluate_lockfile_oracle") {
+	for _, v := range section[in, evalOut](t, "evaluate_lockfile_oracle") {
 		env, ok := envs[v.Input.Env]
 		if !ok {
 			t.Fatalf("no environment %q", v.Input.Env)

@@ -2,37 +2,18 @@ package pyver
 
 import (
 	"encoding/json"
-	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sitefs/sitefs/manifest/internal/vectors"
 )
 
-// vectors returns one section of testdata/specifiers.json: inputs and results of
+// section returns one section of testdata/specifiers.json: inputs and results of
 // the packaging library's own test suite and of generated pairs.
-func vectors[In, Out any](t *testing.T, section string) []vector[In, Out] {
+func section[In, Out any](t *testing.T, name string) []vectors.Vector[In, Out] {
 	t.Helper()
-	data, err := os.ReadFile("testdata/specifiers.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file struct{ Sections map[string]json.RawMessage }
-	if err := json.Unmarshal(data, &file); err != nil {
-		t.Fatal(err)
-	}
-	var vs []vector[In, Out]
-	if err := json.Unmarshal(file.Sections[section], &vs); err != nil {
-		t.Fatal(err)
-	}
-	if len(vs) == 0 {
-		t.Fatalf("section %q is empty", section)
-	}
-	return vs
-}
-
-type vector[In, Out any] struct {
-	Input    In
-	Expected Out
+	return vectors.Section[In, Out](t, "testdata/specifiers.json", name)
 }
 
 type pair struct {
@@ -55,7 +36,7 @@ func TestVectorsVersionParse(t *testing.T) {
 		Local                                     *string
 		IsPrerelease, IsPostrelease, IsDevrelease bool
 	}
-	for _, v := range vectors[in, out](t, "version_parse") {
+	for _, v := range section[in, out](t, "version_parse") {
 		got, err := Parse(v.Input.Version)
 		if (err != nil) != (v.Expected.Error != "") {
 			t.Errorf("Parse(%q): error %v, want %q", v.Input.Version, err, v.Expected.Error)
@@ -102,7 +83,7 @@ func checkNumber(t *testing.T, version, what string, want *int, get func() (int,
 func TestVectorsVersionCompare(t *testing.T) {
 	type in struct{ Left, Op, Right string }
 	type out struct{ Result bool }
-	for _, v := range vectors[in, out](t, "version_compare") {
+	for _, v := range section[in, out](t, "version_compare") {
 		c := mustParse(t, v.Input.Left).Compare(mustParse(t, v.Input.Right))
 		got := map[string]bool{"<": c < 0, "<=": c <= 0, "==": c == 0, "!=": c != 0, ">=": c >= 0, ">": c > 0}[v.Input.Op]
 		if got != v.Expected.Result {
@@ -116,7 +97,7 @@ func TestVectorsTotalOrder(t *testing.T) {
 	type out struct {
 		StrictlyAscending bool `json:"strictly_ascending"`
 	}
-	for _, v := range vectors[in, out](t, "version_total_order") {
+	for _, v := range section[in, out](t, "version_total_order") {
 		for i, a := range v.Input.Versions {
 			for j, b := range v.Input.Versions {
 				want := sign(i - j)
@@ -141,7 +122,7 @@ func sign(n int) int {
 func TestVectorsSpecifierParse(t *testing.T) {
 	type in struct{ Specifier string }
 	type out struct{ Error, Operator, Version string }
-	for _, v := range vectors[in, out](t, "specifier_parse") {
+	for _, v := range section[in, out](t, "specifier_parse") {
 		got, err := ParseSpecifier(v.Input.Specifier)
 		if (err != nil) != (v.Expected.Error != "") {
 			t.Errorf("ParseSpecifier(%q): error %v, want %q", v.Input.Specifier, err, v.Expected.Error)
@@ -162,7 +143,7 @@ func TestVectorsSpecifierSetParse(t *testing.T) {
 		Set string `json:"specifier_set"`
 	}
 	type out struct{ Error, Canonical string }
-	for _, v := range vectors[in, out](t, "specifier_set_parse") {
+	for _, v := range section[in, out](t, "specifier_set_parse") {
 		got, err := ParseSpecifiers(v.Input.Set)
 		wantErr := v.Expected.Error != "" || oversized(v.Input.Set)
 		if (err != nil) != wantErr {
@@ -194,7 +175,7 @@ func TestVectorsSpecifierContains(t *testing.T) {
 		SpecifierPrereleases *bool `json:"specifier_prereleases"`
 	}
 	type out struct{ Result bool }
-	for _, v := range vectors[in, out](t, "specifier_contains") {
+	for _, v := range section[in, out](t, "specifier_contains") {
 		s, err := ParseSpecifier(v.Input.Specifier)
 		if err != nil {
 			t.Fatal(err)
@@ -218,7 +199,7 @@ func TestVectorsSpecifierSetContains(t *testing.T) {
 		Error  string
 		Result bool
 	}
-	for _, v := range vectors[in, out](t, "specifier_set_contains") {
+	for _, v := range section[in, out](t, "specifier_set_contains") {
 		s, err := ParseSpecifiers(v.Input.Set)
 		if (err != nil) != (v.Expected.Error != "") {
 			t.Errorf("ParseSpecifiers(%.40q): error %v, want %q", v.Input.Set, err, v.Expected.Error)
@@ -250,7 +231,7 @@ func TestVectorsSpecifierSetFilter(t *testing.T) {
 		SetPrereleases *bool `json:"set_prereleases"`
 	}
 	type out struct{ Versions []string }
-	for _, v := range vectors[in, out](t, "specifier_set_filter") {
+	for _, v := range section[in, out](t, "specifier_set_filter") {
 		s, err := ParseSpecifiers(v.Input.Specifiers)
 		if err != nil {
 			t.Fatal(err)
@@ -266,7 +247,7 @@ func TestVectorsSpecifierSetFilter(t *testing.T) {
 func TestVectorsCanonicalizeVersion(t *testing.T) {
 	type in struct{ Version string }
 	type out struct{ Version string }
-	for _, v := range vectors[in, out](t, "canonicalize_version") {
+	for _, v := range section[in, out](t, "canonicalize_version") {
 		parsed, err := Parse(v.Input.Version)
 		if err != nil {
 			if v.Expected.Version != v.Input.Version {

@@ -4,40 +4,20 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/sitefs/sitefs/manifest/internal/vectors"
 	"github.com/sitefs/sitefs/manifest/pyver"
 )
 
-// vectors returns one section of testdata/tags.json: inputs and results of the
+// section returns one section of testdata/tags.json: inputs and results of the
 // packaging library's own test suite, and its answers for many interpreters and
 // platforms.
-func vectors[In, Out any](t *testing.T, section string) []vector[In, Out] {
+func section[In, Out any](t *testing.T, name string) []vectors.Vector[In, Out] {
 	t.Helper()
-	data, err := os.ReadFile("testdata/tags.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file struct{ Sections map[string]json.RawMessage }
-	if err := json.Unmarshal(data, &file); err != nil {
-		t.Fatal(err)
-	}
-	var vs []vector[In, Out]
-	if err := json.Unmarshal(file.Sections[section], &vs); err != nil {
-		t.Fatal(err)
-	}
-	if len(vs) == 0 {
-		t.Fatalf("section %q is empty", section)
-	}
-	return vs
-}
-
-type vector[In, Out any] struct {
-	Input    In
-	Expected Out
+	return vectors.Section[In, Out](t, "testdata/tags.json", name)
 }
 
 type tagsOut struct {
@@ -60,7 +40,7 @@ func TestVectorsParseTag(t *testing.T) {
 		Tag           string
 		ValidateOrder bool `json:"validate_order"`
 	}
-	for _, v := range vectors[in, tagsOut](t, "parse_tag") {
+	for _, v := range section[in, tagsOut](t, "parse_tag") {
 		tags, err := Parse(v.Input.Tag)
 		if err == nil && v.Input.ValidateOrder {
 			ok, err := Sorted(v.Input.Tag)
@@ -96,7 +76,7 @@ func TestVectorsWheelFilename(t *testing.T) {
 		Build                build
 		Tags                 []string
 	}
-	for _, v := range vectors[in, out](t, "wheel_filename") {
+	for _, v := range section[in, out](t, "wheel_filename") {
 		got, err := ParseWheelName(v.Input.Filename)
 		if err == nil && v.Input.ValidateOrder {
 			parts := strings.Split(strings.TrimSuffix(v.Input.Filename, ".whl"), "-")
@@ -122,7 +102,7 @@ func TestVectorsWheelFilename(t *testing.T) {
 func TestVectorsSdistFilename(t *testing.T) {
 	type in struct{ Filename string }
 	type out struct{ Error, Name, Version string }
-	for _, v := range vectors[in, out](t, "sdist_filename") {
+	for _, v := range section[in, out](t, "sdist_filename") {
 		got, err := ParseSdistName(v.Input.Filename)
 		if (err != nil) != (v.Expected.Error != "") {
 			t.Errorf("ParseSdistName(%q): error %v, want %q", v.Input.Filename, err, v.Expected.Error)
@@ -142,7 +122,7 @@ func TestVectorsNames(t *testing.T) {
 		Error, Name string
 		Result      bool
 	}
-	for _, v := range vectors[in, out](t, "canonicalize_name") {
+	for _, v := range section[in, out](t, "canonicalize_name") {
 		if v.Input.Validate && pyver.ValidName(v.Input.Name) != (v.Expected.Error == "") {
 			t.Errorf("ValidName(%q), want %q", v.Input.Name, v.Expected.Error)
 		}
@@ -150,7 +130,7 @@ func TestVectorsNames(t *testing.T) {
 			t.Errorf("CanonicalName(%q) = %q, want %q", v.Input.Name, got, v.Expected.Name)
 		}
 	}
-	for _, v := range vectors[in, out](t, "is_normalized_name") {
+	for _, v := range section[in, out](t, "is_normalized_name") {
 		if got := pyver.IsCanonicalName(v.Input.Name); got != v.Expected.Result {
 			t.Errorf("IsCanonicalName(%q) = %v", v.Input.Name, got)
 		}
@@ -179,7 +159,7 @@ func TestVectorsGenerators(t *testing.T) {
 		{"android_platforms", func(i in) []string { return AndroidPlatforms(i.APILevel, i.ABI) }},
 	} {
 		t.Run(c.section, func(t *testing.T) {
-			for _, v := range vectors[in, tagsOut](t, c.section) {
+			for _, v := range section[in, tagsOut](t, c.section) {
 				if got := c.generate(v.Input); !slices.Equal(got, v.Expected.Tags) {
 					t.Errorf("%+v: %q, want %q", v.Input, got, v.Expected.Tags)
 				}
@@ -208,7 +188,7 @@ func (p platformIn) platforms() []string {
 
 func TestVectorsPlatformTagsOracle(t *testing.T) {
 	type out struct{ Platforms []string }
-	for _, v := range vectors[platformIn, out](t, "platform_tags_oracle") {
+	for _, v := range section[platformIn, out](t, "platform_tags_oracle") {
 		if got := v.Input.platforms(); !slices.Equal(got, v.Expected.Platforms) {
 			t.Errorf("%+v: %q, want %q", v.Input, got, v.Expected.Platforms)
 		}
@@ -230,7 +210,7 @@ func TestVectorsSupportedTagsOracle(t *testing.T) {
 		Last  []string `json:"last_5"`
 		Tags  []string
 	}
-	for _, v := range vectors[in, out](t, "supported_tags_oracle") {
+	for _, v := range section[in, out](t, "supported_tags_oracle") {
 		i, platforms := v.Input.Interpreter, v.Input.Platform.platforms()
 		got := texts(CPython(i.Version, i.ABIs, platforms))
 		got = append(got, texts(Compatible(i.Version, "cp"+noDot(i.Version), platforms))...)
