@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,14 +24,11 @@ func newStatus() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				mounts, err := mount.List(c.Context())
-				if err != nil {
-					return err
-				}
 				for i := range mounts {
 					mounts[i] = shown(mounts[i])
 				}
 				slices.SortFunc(mounts, func(a, b mount.Status) int { return strings.Compare(a.Dir, b.Dir) })
-				return printRows(c.OutOrStdout(), asJSON, "STATE\tTREE\tLEASES\tREQUESTS\tSINCE\tMOUNT", mounts, statusLine)
+				return errors.Join(err, printRows(c.OutOrStdout(), asJSON, "STATE\tTREE\tLEASES\tREQUESTS\tSINCE\tMOUNT", mounts, statusLine))
 			}
 			dir, err := oneVenv(args)
 			if err != nil {

@@ -20,10 +20,7 @@ and the process is named; --detach takes it away from new processes and lets the
 ones in it go on.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			dirs, err := toUnmount(c, args, all)
-			if err != nil {
-				return err
-			}
-			var failures []error
+			failures := []error{err} // one that can't be listed keeps none of the others
 			for _, dir := range dirs {
 				err := mount.Unmount(c.Context(), dir, detach)
 				if errors.Is(err, mount.ErrNotMounted) && all {
@@ -39,7 +36,8 @@ ones in it go on.`,
 	return c
 }
 
-// toUnmount returns the mount points that the command line names.
+// toUnmount returns the mount points that the command line names. With an error
+// it still returns those that are to go.
 func toUnmount(c *cobra.Command, args []string, all bool) ([]string, error) {
 	if all && len(args) > 0 {
 		return nil, usageError{fmt.Errorf("--all unmounts everything, %q names one: give one of them", args[0])}
