@@ -103,7 +103,7 @@ func openStore(warn func(text string)) (*store.Store, error) {
 	return store.Open(dir, store.Options{Warn: warn})
 }
 
-// keep is how long a mount stays warm behind its last use.
+// defaultKeep is how long a mount stays warm behind its last use.
 const defaultKeep = 5 * time.Minute
 
 func registerKeep(c *cobra.Command, keep *time.Duration) {
@@ -114,10 +114,6 @@ func registerKeep(c *cobra.Command, keep *time.Duration) {
 func keepFromEnv(c *cobra.Command, keep *time.Duration) error {
 	value := os.Getenv("SITEFS_KEEP")
 	if value == "" || c.Flags().Changed("keep") {
-		return nil
-	}
-	if value == "0" {
-		*keep = 0
 		return nil
 	}
 	d, err := time.ParseDuration(value)

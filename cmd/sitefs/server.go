@@ -1,8 +1,6 @@
 package main
 
 import (
-	"time"
-
 	"github.com/spf13/cobra"
 
 	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
@@ -30,7 +28,7 @@ func newServer() *cobra.Command {
 	f.StringVar(&server.Tree, "tree", "", "")
 	f.StringVar(&server.Prefix, "prefix", "", "")
 	f.StringVar(&server.Layout, "layout", session.LayoutVenv, "")
-	f.DurationVar(&server.Keep, "keep", 5*time.Minute, "")
+	f.DurationVar(&server.Keep, "keep", defaultKeep, "")
 	f.StringVar(&server.Info, "info", "{}", "")
 	return c
 }
