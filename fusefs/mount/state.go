@@ -19,6 +19,7 @@ const (
 	lockName = "lock"
 	sockName = "sock"
 	infoName = "info"
+	newName  = "info.new" // an info file being written
 	logName  = "log"
 )
 
@@ -135,7 +136,7 @@ func flock(f *os.File) error {
 // last: who waits for it must find everything gone.
 func removeState(state string) error {
 	var errs []error
-	for _, name := range []string{sockName, infoName, logName, lockName} {
+	for _, name := range []string{sockName, infoName, newName, logName, lockName} {
 		if err := os.Remove(filepath.Join(state, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
@@ -146,13 +147,17 @@ func removeState(state string) error {
 	return errors.Join(errs...)
 }
 
-// writeInfo writes the info file.
+// writeInfo writes the info file, which is whole whenever it is there.
 func writeInfo(state string, i info) error {
 	b, err := json.Marshal(i)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(state, infoName), append(b, '\n'), 0o600)
+	written := filepath.Join(state, newName)
+	if err := os.WriteFile(written, append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(written, filepath.Join(state, infoName))
 }
 
 // readInfo reads the info file.
