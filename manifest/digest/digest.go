@@ -11,7 +11,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"strings"
 )
 
 // Size is the length of a digest in bytes.
@@ -35,25 +34,12 @@ func Parse(s string) (Digest, error) {
 	return d, nil
 }
 
-// record is the base64 form of RECORD: the urlsafe alphabet without padding
-// (packaging.python.org, "Recording installed projects").
-var record = base64.RawURLEncoding
-
-// ParseRecord reads the value behind "sha256=" in a RECORD row. Padding, which
-// some builders leave in place, is accepted.
-func ParseRecord(s string) (Digest, error) {
-	b, err := record.DecodeString(strings.TrimRight(s, "="))
-	if err != nil || len(b) != Size {
-		return Digest{}, fmt.Errorf("RECORD digest %q is not the urlsafe base64 of %d bytes", s, Size)
-	}
-	return Digest(b), nil
-}
-
 // String returns the hexadecimal form, lower case.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
-// Record returns the digest as RECORD spells it behind "sha256=".
-func (d Digest) Record() string { return record.EncodeToString(d[:]) }
+// Record returns the digest as RECORD spells it behind "sha256=": urlsafe base64
+// without padding (packaging.python.org, "Recording installed projects").
+func (d Digest) Record() string { return base64.RawURLEncoding.EncodeToString(d[:]) }
 
 // IsZero reports whether d names nothing.
 func (d Digest) IsZero() bool { return d == Digest{} }

@@ -44,25 +44,6 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestParseRecord(t *testing.T) {
-	tests := []struct {
-		in string
-		ok bool
-	}{
-		{emptyRecord, true},
-		{emptyRecord + "=", true},
-		{emptyRecord[1:], false},
-		{strings.Replace(emptyRecord, "-", "+", 1), false},
-		{"", false},
-	}
-	for _, tt := range tests {
-		d, err := ParseRecord(tt.in)
-		if (err == nil) != tt.ok || tt.ok && d != Of(nil) {
-			t.Errorf("ParseRecord(%q) = %v, %v; want ok %v", tt.in, d, err, tt.ok)
-		}
-	}
-}
-
 func TestText(t *testing.T) {
 	b, err := Of(nil).MarshalText()
 	if err != nil {
