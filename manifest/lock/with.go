@@ -2,6 +2,7 @@ package lock
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -151,7 +152,8 @@ func ChooseWheels(names []string, py *interp.Python) (chosen, notes []string, er
 		}
 		packages[w.parsed.Name] = append(packages[w.parsed.Name], w)
 	}
-	for name, wheels := range packages {
+	for _, name := range slices.Sorted(maps.Keys(packages)) { // the same package is refused every time
+		wheels := packages[name]
 		best := t.newest(wheels)
 		if best == nil {
 			return nil, nil, refuse(ErrNoWheel, "no wheel of %s here fits: found %s, %s takes %s", name, offers(wheels), t.name, t.takes())

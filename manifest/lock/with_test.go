@@ -100,6 +100,10 @@ func TestChooseWheels(t *testing.T) {
 			[]string{"a-1-10-py3-none-any.whl"}, nil, "",
 		},
 		{"none fits", []string{"a-1-cp311-cp311-linux_x86_64.whl"}, nil, nil, "no wheel of a here fits: found cp311-cp311-linux_x86_64"},
+		{
+			"none of many fits", []string{"d-1-py2-none-any.whl", "c-1-py2-none-any.whl", "a-1-py2-none-any.whl", "b-1-py2-none-any.whl", "f-1-py2-none-any.whl", "e-1-py2-none-any.whl"},
+			nil, nil, "no wheel of a here fits",
+		},
 		{"not a wheel's name", []string{"a.whl"}, nil, nil, "wheel file name"},
 	}
 	for _, test := range tests {
