@@ -14,7 +14,6 @@ import (
 
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/tree"
-	"github.com/sitefs/sitefs/manifest/wheel"
 	"github.com/sitefs/sitefs/store/internal/catalog"
 )
 
@@ -156,13 +155,9 @@ func (s *Store) compareWheels(c *catalog.Catalog, changed map[digest.Digest]*whe
 }
 
 func (s *Store) wheelEntry(d digest.Digest) (WheelEntry, error) {
-	rec, err := s.wheelRecord(d)
+	rec, info, err := s.wheel(d)
 	if err != nil {
 		return WheelEntry{}, err
-	}
-	info, err := wheel.DecodeInfo(rec.Wheel)
-	if err != nil {
-		return WheelEntry{}, fmt.Errorf("%q: %w", s.path(infoName(d)), err)
 	}
 	return WheelEntry{
 		Digest: d, Name: info.Name, Version: info.Version, Filename: info.Filename,

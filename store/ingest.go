@@ -204,11 +204,7 @@ func (i *Ingest) addKnown(ctx context.Context, r io.ReaderAt, size int64, filena
 // can be found by. It does so even when the record has them: the catalog may
 // not.
 func (i *Ingest) acceptKnown(d digest.Digest, sums sums) (Added, error) {
-	rec, err := i.store.wheelRecord(d)
-	if err != nil {
-		return Added{}, err
-	}
-	info, err := wheel.DecodeInfo(rec.Wheel)
+	rec, info, err := i.store.wheel(d)
 	if err != nil {
 		return Added{}, err
 	}

@@ -97,7 +97,8 @@ func (st *stage) close() error {
 	return errors.Join(os.RemoveAll(st.dir.Name()), st.dir.Close())
 }
 
-// put makes one file part of the store, durably.
+// put makes files part of the store, by name, durably and in no order. One whose
+// name is taken is dropped.
 func (s *Store) put(files map[string][]byte) (err error) {
 	st, err := s.newStage()
 	if err != nil {

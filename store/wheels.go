@@ -53,18 +53,24 @@ func (s *Store) wheelRecord(d digest.Digest) (*wheelRecord, error) {
 // store, whole. It costs one stat.
 func (s *Store) HasWheel(d digest.Digest) bool { return s.exists(infoName(d)) }
 
-// Info returns what is known of a wheel. One that is not in the store is
-// [fs.ErrNotExist].
-func (s *Store) Info(d digest.Digest) (*wheel.Info, error) {
+// wheel returns the record of a wheel and the description in it.
+func (s *Store) wheel(d digest.Digest) (*wheelRecord, *wheel.Info, error) {
 	r, err := s.wheelRecord(d)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	info, err := wheel.DecodeInfo(r.Wheel)
 	if err != nil {
-		return nil, fmt.Errorf("%q is damaged: %w: remove it and add the wheel again", s.path(infoName(d)), err)
+		return nil, nil, fmt.Errorf("%q is damaged: %w: remove it and add the wheel again", s.path(infoName(d)), err)
 	}
-	return info, nil
+	return r, info, nil
+}
+
+// Info returns what is known of a wheel. One that is not in the store is
+// [fs.ErrNotExist].
+func (s *Store) Info(d digest.Digest) (*wheel.Info, error) {
+	_, info, err := s.wheel(d)
+	return info, err
 }
 
 // WheelTime returns when a wheel entered this store.
