@@ -38,20 +38,24 @@ type info struct {
 	RemoveDir bool `json:"remove_dir,omitempty"`
 }
 
+// StateHome returns the folder for what sitefs keeps of a user's mounts: sitefs in
+// $XDG_STATE_HOME, of which a relative value is ignored (XDG Base Directory
+// Specification).
+func StateHome() (string, error) {
+	if base := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(base) {
+		return filepath.Join(base, "sitefs"), nil
+	}
+	home := os.Getenv("HOME")
+	if !filepath.IsAbs(home) {
+		return "", fmt.Errorf("no place for mounts: HOME is %q, want an absolute path; set HOME or XDG_STATE_HOME", home)
+	}
+	return filepath.Join(home, ".local", "state", "sitefs"), nil
+}
+
 // stateRoot is the folder that holds the state folders of a user.
 func stateRoot() (string, error) {
-	base := os.Getenv("XDG_STATE_HOME")
-	if base == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", fmt.Errorf("no place to keep the state of mounts: XDG_STATE_HOME is not set, and %w", err)
-		}
-		base = filepath.Join(home, ".local", "state")
-	}
-	if !filepath.IsAbs(base) {
-		return "", fmt.Errorf("XDG_STATE_HOME is %q, want an absolute path", base)
-	}
-	return filepath.Join(base, "sitefs", "mounts"), nil
+	home, err := StateHome()
+	return filepath.Join(home, "mounts"), err
 }
 
 // StateDir returns the state folder of a mount point. It depends on the user

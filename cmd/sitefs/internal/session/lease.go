@@ -37,7 +37,7 @@ type Lease struct {
 // isn't yet. While another tree is in use there, the environment is mounted
 // beside it.
 func (s *Session) Enter(ctx context.Context, env *Environment, keep time.Duration) (*Lease, error) {
-	first, err := place(getenv, env.Name, env.identity)
+	first, err := place(env.Name, env.identity)
 	if err != nil {
 		return nil, err
 	}

@@ -1,12 +1,12 @@
 package session
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"github.com/sitefs/sitefs/fusefs/mount"
 	"github.com/sitefs/sitefs/manifest/digest"
 )
 
@@ -21,26 +21,13 @@ const maxName = 24
 // $XDG_STATE_HOME/sitefs/env/NAME-HASH. It depends on the user and on what the
 // user named, never on the content, so sys.executable is the same at every run.
 // The runtime directory won't do: it goes at logout, and daemons live on.
-func place(env func(string) string, name, identity string) (string, error) {
-	state, err := stateHome(env)
+func place(name, identity string) (string, error) {
+	state, err := mount.StateHome()
 	if err != nil {
 		return "", err
 	}
 	hash := digest.Of([]byte(strconv.Itoa(os.Getuid()) + "\x00" + identity)).String()[:10]
-	return filepath.Join(state, "sitefs", envFolder, readable(name)+"-"+hash), nil
-}
-
-// stateHome is $XDG_STATE_HOME as the XDG Base Directory Specification defines it:
-// a relative value is ignored.
-func stateHome(env func(string) string) (string, error) {
-	if dir := env("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return dir, nil
-	}
-	home := env("HOME")
-	if !filepath.IsAbs(home) {
-		return "", fmt.Errorf("no place for mounts: HOME is %q, want an absolute path; set HOME or XDG_STATE_HOME", home)
-	}
-	return filepath.Join(home, ".local", "state"), nil
+	return filepath.Join(state, envFolder, readable(name)+"-"+hash), nil
 }
 
 // readable keeps of a name what needs no quoting in any shell or shebang.

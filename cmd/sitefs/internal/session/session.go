@@ -9,8 +9,6 @@
 package session
 
 import (
-	"os"
-
 	"github.com/sitefs/sitefs/manifest/interp"
 	"github.com/sitefs/sitefs/manifest/lock"
 	"github.com/sitefs/sitefs/store"
@@ -64,5 +62,3 @@ func (s *Session) finder() (*interp.Finder, error) {
 func (s *Session) resolver() *resolve.Resolver {
 	return resolve.New(s.Store.Cache(answers))
 }
-
-func getenv(name string) string { return os.Getenv(name) }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
 )
 
 // Shell returns the command line of an interactive shell in the environment at
@@ -64,11 +66,11 @@ unset SITEFS_ZDOTDIR SITEFS_ACTIVATE
 }
 
 func zshStartup(environ []string, activate string) ([]string, error) {
-	state, err := stateHome(func(name string) string { return variable(environ, name) })
+	state, err := mount.StateHome()
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(state, "sitefs", "zsh")
+	dir := filepath.Join(state, "zsh")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
