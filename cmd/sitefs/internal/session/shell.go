@@ -55,8 +55,13 @@ func bashStartup(activate string) (string, error) {
 // zshFiles stand in for the user's: zsh looks for its start-up files in ZDOTDIR
 // and has no option that names another. They are the same for every environment.
 var zshFiles = map[string]string{
-	".zshenv": `[ -f "$SITEFS_ZDOTDIR/.zshenv" ] && . "$SITEFS_ZDOTDIR/.zshenv"
-:
+	// The user's own may set ZDOTDIR: it counts for the user's files and not for these.
+	".zshenv": `SITEFS_ZSH=$ZDOTDIR
+ZDOTDIR=$SITEFS_ZDOTDIR
+[ -f "$ZDOTDIR/.zshenv" ] && . "$ZDOTDIR/.zshenv"
+SITEFS_ZDOTDIR=${ZDOTDIR:-$HOME}
+ZDOTDIR=$SITEFS_ZSH
+unset SITEFS_ZSH
 `,
 	".zshrc": `ZDOTDIR=$SITEFS_ZDOTDIR
 [ -f "$ZDOTDIR/.zshrc" ] && . "$ZDOTDIR/.zshrc"
