@@ -303,6 +303,16 @@ func TestUnreachableIndex(t *testing.T) {
 	}
 }
 
+// uv exits with the same code when its configuration is at fault.
+func TestBadConfiguration(t *testing.T) {
+	w := newWorld(t)
+	w.script("bin/uv", "echo 'error: Failed to parse: uv.toml' >&2; exit 2")
+	_, err := w.With(t.Context(), w.request("foo"))
+	if err == nil || errors.Is(err, ErrUnreachable) || !strings.HasSuffix(err.Error(), "for wheels only: mend what it names") {
+		t.Errorf("error %v, want one that sends nobody after the index", err)
+	}
+}
+
 func TestUnusableAnswer(t *testing.T) {
 	w := newWorld(t)
 	w.script("bin/uv", prints("lock-version = \"9\""))

@@ -49,9 +49,21 @@ func (f *failure) tail() string {
 func (f *failure) Is(target error) bool { return target == ErrUnreachable && f.unreachable() }
 
 // unreachable reports whether the resolver failed for want of an index rather
-// than of a solution: uv then exits with 2, and pip tells of its retries.
+// than of a solution. Only its messages tell: uv exits with 2 for whatever is not
+// about the requirements, such as a uv.toml that it can't read.
 func (f *failure) unreachable() bool {
-	return f.tool == "uv" && f.code == 2 || f.tool == "pip" && strings.Contains(f.stderr, "connection broken by")
+	for _, message := range noServer[f.tool] {
+		if strings.Contains(f.stderr, message) {
+			return true
+		}
+	}
+	return false
+}
+
+// noServer is what resolvers say of a server that they can't ask.
+var noServer = map[string][]string{
+	"uv":  {"Failed to fetch", "Request failed", "error sending request", "Could not connect"},
+	"pip": {"connection broken by"},
 }
 
 // explain puts what was asked before a resolver's failure, and what can be done
@@ -62,8 +74,11 @@ func (q Request) explain(err error) error {
 		return err
 	}
 	way := "change the requirements, or make a wheel of what has none (pip wheel, uv build) and name that"
-	if f.unreachable() {
+	switch {
+	case f.unreachable():
 		way = "see that the index can be reached, or give a lock file (-r), which needs none"
+	case f.tool == "uv" && f.code == 2:
+		way = "mend what it names"
 	}
 	return fmt.Errorf("%s can't be resolved for %s: %w\n%s was asked with your own configuration, for wheels only: %s", q.names(), q.Python, f, f.tool, way)
 }
