@@ -41,7 +41,7 @@ func (d Diagnostic) String() string {
 	if isTwin(d) {
 		return fmt.Sprintf("%q and %q differ only by case or Unicode form (%s); macOS and Windows can't hold both", d.Path, d.Twin, strings.Join(d.Names, ", "))
 	}
-	return fmt.Sprintf("%q is in several distributions with different content: %s's is used, as pip would, not that of %s", d.Path, d.Names[0], strings.Join(d.Names[1:], ", "))
+	return fmt.Sprintf("%q differs between distributions: %s's is used, as pip would, not that of %s", d.Path, d.Names[0], strings.Join(d.Names[1:], ", "))
 }
 
 // Compile returns the tree of an environment for one interpreter. Tables of

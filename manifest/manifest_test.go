@@ -414,7 +414,7 @@ func TestCollisions(t *testing.T) {
 		{
 			name: "the alphabetically first wins",
 			a:    []wheel.File{s.lib("x.py", "a")}, b: []wheel.File{s.lib("x.py", "b")},
-			want: "a", says: `"` + site + `x.py" is in several distributions with different content: a's is used, as pip would, not that of b`,
+			want: "a", says: `"` + site + `x.py" differs between distributions: a's is used, as pip would, not that of b`,
 		},
 		{
 			name: "a dependant wins",
@@ -436,7 +436,7 @@ func TestCollisions(t *testing.T) {
 		{
 			name: "same bytes, two modes",
 			a:    []wheel.File{s.lib("x.py", "same")}, b: []wheel.File{exec(s.lib("x.py", "same"))},
-			want: "same", says: "different content",
+			want: "same", says: "differs between distributions",
 		},
 		{
 			name: "namespace",
