@@ -56,10 +56,7 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("drives the built program, for some ten seconds in all")
-	}
-	sandbox.NeedFUSE(t)
+	sandbox.NeedSitefs(t)
 	python := sandbox.PythonVersion(t, "3.12")
 	h := sandbox.NewHome(t, bin, python)
 	dir := filepath.Join(h.Dir, "index")

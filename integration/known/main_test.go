@@ -60,10 +60,7 @@ type machine struct {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("drives the built program, for some ten seconds in all")
-	}
-	sandbox.NeedFUSE(t)
+	sandbox.NeedSitefs(t)
 	home := t.TempDir()
 	m := &machine{t: t, home: home, environ: sandbox.Environ(home, bin, python)}
 	if err := os.Mkdir(m.path("work"), 0o755); err != nil {

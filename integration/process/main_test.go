@@ -67,10 +67,7 @@ type user struct {
 
 func newUser(t *testing.T) *user {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("drives the built program, for some ten seconds in all")
-	}
-	sandbox.NeedFUSE(t)
+	sandbox.NeedSitefs(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
 	home := t.TempDir()

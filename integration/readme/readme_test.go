@@ -50,10 +50,7 @@ func steps(readme string) []step {
 const tests = "go test ./..."
 
 func TestREADME(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the program and runs it for some ten seconds")
-	}
-	sandbox.NeedFUSE(t)
+	sandbox.NeedSitefs(t)
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -55,10 +55,7 @@ func run(m *testing.M) (code int, err error) {
 }
 
 func TestScripts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("drives the built program, for some ten seconds in all")
-	}
-	sandbox.NeedFUSE(t)
+	sandbox.NeedSitefs(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		Setup:               setup,

@@ -49,10 +49,7 @@ type project struct {
 // test cache.
 func newProject(t *testing.T, others ...string) *project {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("drives the built program, for some ten seconds in all")
-	}
-	sandbox.NeedFUSE(t)
+	sandbox.NeedSitefs(t)
 	python := sandbox.PythonVersion(t, "3.12")
 	p := &project{Home: sandbox.NewHome(t, bin, python)}
 	p.Setenv("SITEFS_PYTHON", python)
