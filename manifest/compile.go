@@ -16,6 +16,7 @@ import (
 
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/interp"
+	"github.com/sitefs/sitefs/manifest/pyver"
 	"github.com/sitefs/sitefs/manifest/tree"
 )
 
@@ -213,11 +214,21 @@ func (c *compiler) addTables() error {
 		if err := json.Unmarshal(t.Meta(), &c.metas[i]); err != nil {
 			return fmt.Errorf("%w: table of %s: %w", tree.ErrCorrupt, c.wheels[i].Name, err)
 		}
-		if got, want := c.metas[i].Name, c.wheels[i].Name; got != want {
-			return fmt.Errorf("wheel %s is %s, not %s", c.wheels[i].Digest, got, want)
+		if got, want := &c.metas[i], &c.wheels[i]; got.Name != want.Name || !sameVersion(got.Version, want.Version) {
+			return fmt.Errorf("wheel %s is %s %s, not %s %s: lock again", want.Digest, got.Name, got.Version, want.Name, want.Version)
 		}
 	}
 	return nil
+}
+
+// sameVersion reports whether two spellings are of one version.
+func sameVersion(a, b string) bool {
+	if a == b {
+		return true
+	}
+	v, errV := pyver.Parse(a)
+	w, errW := pyver.Parse(b)
+	return errV == nil && errW == nil && v.Compare(w) == 0
 }
 
 // generate adds a file that comes from no wheel.

@@ -550,6 +550,8 @@ func TestRefused(t *testing.T) {
 	other := s.add("demo", nil, nil)
 	misnamed := one
 	misnamed.Name = "another"
+	newer, spelled := one, one
+	newer.Version, spelled.Version = "1.1", "v1.0"
 	tests := []struct {
 		name string
 		m    Manifest
@@ -557,7 +559,8 @@ func TestRefused(t *testing.T) {
 	}{
 		{"one distribution twice", Manifest{Python: PythonOf(cpython(12)), Wheels: []Wheel{one, other}}, "demo is there twice"},
 		{"another Python", Manifest{Python: PythonOf(cpython(11)), Wheels: []Wheel{one}}, "3.11"},
-		{"a wheel of another name", Manifest{Python: PythonOf(cpython(12)), Wheels: []Wheel{misnamed}}, "is demo, not another"},
+		{"a wheel of another name", Manifest{Python: PythonOf(cpython(12)), Wheels: []Wheel{misnamed}}, "is demo 1, not another 1"},
+		{"a wheel of another version", Manifest{Python: PythonOf(cpython(12)), Wheels: []Wheel{newer}}, "is demo 1, not demo 1.1"},
 		{"a wheel that the store lacks", Manifest{Python: PythonOf(cpython(12)), Wheels: []Wheel{{Name: "gone"}}}, "gone"},
 		{"a prompt of two lines", Manifest{Python: PythonOf(cpython(12)), Prompt: "a\nhome = /x"}, "more than one line"},
 	}
@@ -566,6 +569,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: error %v, want %q in it", tt.name, err, tt.want)
 		}
 	}
+	compile(t, s, spelled) // the same version
 }
 
 // TestKnownWheels shows that of a known wheel nothing but its table is read.
