@@ -1,6 +1,7 @@
 package input
 
 import (
+	"context"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sitefs/sitefs/integration/sandbox"
 	"github.com/sitefs/sitefs/integration/wheelhouse"
@@ -84,6 +86,12 @@ func TestReadOnlyStore(t *testing.T) {
 	run := []string{"sitefs", "run", "-r", "pylock.toml", "--", "python", "-c", "import demo; print(demo.answer)"}
 	s.Must(t, run...)
 	s.Must(t, "sitefs", "umount", "--all")
+	// The mount is gone; its server has files of the store open until it ends.
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := sandbox.Await(ctx, func() string { return sandbox.Leaks(s.Dir) }); err != nil {
+		t.Fatal(err)
+	}
 	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}

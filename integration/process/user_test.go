@@ -14,6 +14,9 @@ import (
 // nobody is an account without any rights (Debian's number).
 const nobody = 65534
 
+// systemPython is one that is in nobody's home.
+const systemPython = "/usr/bin/python3"
+
 // TestOrdinaryUser mounts with fusermount3, as everybody but root does.
 func TestOrdinaryUser(t *testing.T) {
 	sandbox.NeedRoot(t, "to become somebody else")
@@ -28,7 +31,7 @@ func TestOrdinaryUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(home) })
-	u.home, u.environ = home, sandbox.Environ(home, bin, "/usr/bin/python3")
+	u.home, u.environ = home, sandbox.Environ(home, bin, systemPython)
 	for _, dir := range []string{"wheels", "project"} {
 		if err := os.Mkdir(u.path(dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -44,8 +47,8 @@ func TestOrdinaryUser(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 		return cmd
 	}
-	if out, err := as("python3", "--version").CombinedOutput(); err != nil {
-		t.Skipf("needs a python3 that every user can run: %v\n%s", err, out)
+	if out, err := as(systemPython, "--version").CombinedOutput(); err != nil {
+		t.Skipf("needs %s, which every user can run: %v\n%s", systemPython, err, out)
 	}
 	check := func(want string, argv ...string) {
 		t.Helper()
