@@ -159,8 +159,13 @@ func makeDir(dir string) (made []string, err error) {
 	return append(made, dir), nil
 }
 
-// checkPlace refuses a directory with files in it, unless they are sitefs's own.
+// checkPlace refuses a directory that is another user's, and one with files in it
+// unless they are sitefs's own.
 func checkPlace(dir string) error {
+	// As fusermount3 does, which has no error of its own for it.
+	if err := unix.Access(dir, unix.W_OK); errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %q can't be written to, so only its owner may mount there; choose another place", ErrMountPoint, dir)
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrMountPoint, err)

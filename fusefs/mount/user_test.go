@@ -72,6 +72,9 @@ func copyFile(t *testing.T, from, to string) {
 // userVar is set in the processes that run the TestUser tests for another one.
 const userVar = "SITEFS_TEST_AS_USER"
 
+// placeVar names an empty directory of root's.
+const placeVar = "SITEFS_TEST_PLACE"
+
 func needUser(t *testing.T) {
 	t.Helper()
 	if os.Getenv(userVar) == "" {
@@ -91,7 +94,15 @@ func TestOrdinaryUser(t *testing.T) {
 	if fi, err := os.Stat("/dev/fuse"); err != nil || fi.Mode()&0o006 != 0o006 {
 		t.Skip("needs /dev/fuse open to all users: chmod 666 /dev/fuse")
 	}
-	if out := asNobody(t, "TestUserMounts"); !strings.Contains(out, "PASS: TestUserMounts") {
+	place, err := os.MkdirTemp("", "sitefs-place")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(place)
+	if err := os.Chmod(place, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out := asNobody(t, "TestUserMounts", placeVar+"="+place); !strings.Contains(out, "PASS: TestUserMounts") {
 		t.Errorf("the test did not run:\n%s", out)
 	}
 }
@@ -129,6 +140,14 @@ func TestUserMounts(t *testing.T) {
 	}
 	f.Close()
 	checkGone(t, w, pid)
+
+	t.Run("in another's place", func(t *testing.T) {
+		// The machine lacks nothing.
+		_, err := mount.Lease(testContext(t), wantFor(t, serverConfig{Config: mount.Config{Dir: os.Getenv(placeVar), Tree: "one"}}))
+		if !errors.Is(err, mount.ErrMountPoint) || errors.Is(err, mount.ErrNoFUSE) {
+			t.Errorf("%v, want ErrMountPoint", err)
+		}
+	})
 
 	t.Run("killed", func(t *testing.T) {
 		l := lease(t, w)
