@@ -169,6 +169,9 @@ func (s *Store) checkOwner() error {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return fmt.Errorf("%w: %q is not a directory: set SITEFS_STORE to another place", ErrFormat, s.dir)
 	}
+	if st.Mode&0o002 != 0 && st.Mode&unix.S_ISVTX == 0 {
+		return fmt.Errorf("%w: everybody may write to %q, and so choose what your programs run: chmod 700 it, or set SITEFS_STORE to another place", ErrOwner, s.dir)
+	}
 	uid := os.Geteuid()
 	switch int(st.Uid) {
 	case uid:

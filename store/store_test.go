@@ -251,6 +251,11 @@ func TestOpenRefuses(t *testing.T) {
 		{"older format", format("sitefs store 0\n"), ErrFormat, []string{"format 0", "want 1"}},
 		{"no format", format("hello"), ErrFormat, []string{`"hello"`, "sitefs store 1"}},
 		{"empty format", format(""), ErrFormat, []string{"sitefs store 1", "SITEFS_STORE"}},
+		{"open to everybody", func(t *testing.T, dir string) {
+			if err := os.Chmod(dir, 0o777); err != nil {
+				t.Fatal(err)
+			}
+		}, ErrOwner, []string{"everybody may write", "chmod 700"}},
 		{"not a store", func(t *testing.T, dir string) {
 			if err := os.Remove(filepath.Join(dir, "FORMAT")); err != nil {
 				t.Fatal(err)

@@ -48,7 +48,7 @@ func (e *environment) register(c *cobra.Command) {
 	f.BoolVar(&r.Select.NoDefaultGroups, "no-default-groups", false, "without the groups that the lock file has by default")
 	f.BoolVar(&r.SystemSitePackages, "system-site-packages", false, "the interpreter's own packages are seen too")
 	f.BoolVar(&r.Relocatable, "relocatable", false, "scripts find their interpreter beside themselves")
-	f.BoolVar(&r.Strict, "strict", false, "two packages with different content for one path are an error")
+	f.BoolVar(&r.Strict, "strict", false, "two packages that differ in a file are an error")
 	registerLeniency(c, &r.Leniency)
 	f.BoolVar(&e.offline, "offline", false, "use what is here, ask no network")
 	f.BoolVar(&e.refresh, "refresh", false, "ask the resolver again")
