@@ -38,8 +38,9 @@ type inputs struct {
 }
 
 type lockFile struct {
-	Path string
-	Data []byte
+	Path   string
+	Digest digest.Digest // of Data
+	Data   []byte        `json:"-"`
 }
 
 // A file is one whose content is named without reading it.
@@ -92,7 +93,7 @@ func (in *inputs) readLock(path string) error {
 	if len(in.locks) == 0 {
 		in.dir = filepath.Dir(path)
 	}
-	in.locks = append(in.locks, lockFile{path, data})
+	in.locks = append(in.locks, lockFile{path, digest.Of(data), data})
 	return nil
 }
 
