@@ -129,7 +129,7 @@ func (w *worker) add() {
 		debug.SetPanicOnFault(true)
 		r, err := newReader(w)
 		if err != nil {
-			w.fail(err)
+			w.missing(err)
 			return
 		}
 		defer r.close()
@@ -137,6 +137,17 @@ func (w *worker) add() {
 			w.fail(err)
 		}
 	}()
+}
+
+// missing notes a reader that could not be made. The others do its work when they
+// have done theirs; without any the mount is dead.
+func (w *worker) missing(err error) {
+	w.idle.Add(-1)
+	if w.count.Add(-1) == 0 {
+		w.fail(err)
+		return
+	}
+	w.log.Printf("adding a reader of requests: %v", err)
 }
 
 // reader takes one request after the other. Its buffers stay for the life of
@@ -148,9 +159,13 @@ type reader struct {
 	out  [1][]byte
 }
 
-func newReader(w *worker) (*reader, error) {
-	r := &reader{worker: w}
-	var err error
+func newReader(w *worker) (_ *reader, err error) {
+	r := &reader{worker: w, poll: -1}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
 	if r.in[0], err = buffer(maxTransfer + headroom); err != nil {
 		return nil, err
 	}
@@ -169,7 +184,6 @@ func newReader(w *worker) (*reader, error) {
 		err = unix.EpollCtl(r.poll, unix.EPOLL_CTL_ADD, w.stopFD, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(w.stopFD)})
 	}
 	if err != nil {
-		r.close()
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	return r, nil

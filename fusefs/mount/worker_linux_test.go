@@ -9,11 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // slowFS has no files. Looking up a name that begins with "slow" takes until
@@ -40,9 +42,9 @@ func (f *slowFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOu
 	return fuse.OK
 }
 
-// startWorker mounts fs in this process. The process must not touch the mount
+// startWorker mounts fs in this process and logs to out. The process must not touch the mount
 // itself, or it could wait for itself.
-func startWorker(t *testing.T, fs fuse.RawFileSystem) (dir string, w *worker) {
+func startWorker(t *testing.T, fs fuse.RawFileSystem, out io.Writer) (dir string, w *worker) {
 	t.Helper()
 	if f, err := os.OpenFile(fuseDevice, os.O_RDWR, 0); err != nil || os.Getuid() != 0 {
 		t.Skipf("needs root and FUSE: %v", err)
@@ -54,7 +56,7 @@ func startWorker(t *testing.T, fs fuse.RawFileSystem) (dir string, w *worker) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err = newWorker(dev.fd, fs, log.New(io.Discard, "", 0))
+	w, err = newWorker(dev.fd, fs, log.New(out, "", 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +73,7 @@ func startWorker(t *testing.T, fs fuse.RawFileSystem) (dir string, w *worker) {
 
 func TestReaderIsAddedWhenAllAreBusy(t *testing.T) {
 	fs := &slowFS{fuse.NewDefaultRawFileSystem(), make(chan string), make(chan struct{})}
-	dir, w := startWorker(t, fs)
+	dir, w := startWorker(t, fs, io.Discard)
 	const n = 5
 	ended := make(chan error, n)
 	for i := range n {
@@ -102,9 +104,81 @@ func TestReaderIsAddedWhenAllAreBusy(t *testing.T) {
 	}
 }
 
+// lines receives what is logged.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+func TestReaderThatCannotBeAdded(t *testing.T) {
+	fs := &slowFS{fuse.NewDefaultRawFileSystem(), make(chan string), make(chan struct{})}
+	logged := make(lines, 10)
+	dir, w := startWorker(t, fs, logged)
+	release := sync.OnceFunc(func() { close(fs.release) })
+	defer release()
+	// The first is the one that the kernel's INIT had added, for the second there
+	// is no descriptor left.
+	cmds := make([]*exec.Cmd, 2)
+	for i := range cmds {
+		cmds[i] = exec.Command("sh", "-c", `read -r line; stat "$0"; true`, filepath.Join(dir, fmt.Sprint("slow", i)))
+		stdin, err := cmds[i].StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmds[i].Start(); err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			noDescriptors(t)
+		}
+		if _, err := io.WriteString(stdin, "\n"); err != nil {
+			t.Fatal(err)
+		}
+		<-fs.asked
+	}
+	select {
+	case line := <-logged:
+		if !strings.Contains(line, "too many open files") {
+			t.Errorf("logged %q", line)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing is logged")
+	}
+	release()
+	for _, c := range cmds {
+		if err := c.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	select {
+	case <-w.done:
+		t.Errorf("the mount ended: %v", w.err)
+	default:
+	}
+}
+
+// noDescriptors has the process open nothing more until the test ends.
+func noDescriptors(t *testing.T) {
+	t.Helper()
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestHandlerPanics(t *testing.T) {
 	fs := &slowFS{fuse.NewDefaultRawFileSystem(), nil, nil}
-	dir, w := startWorker(t, fs)
+	dir, w := startWorker(t, fs, io.Discard)
 	out, err := exec.Command("stat", filepath.Join(dir, "panic")).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), syscall.EIO.Error()) && !strings.Contains(strings.ToLower(string(out)), syscall.EIO.Error()) {
 		t.Errorf("%v, %s, want EIO", err, out)
@@ -116,7 +190,7 @@ func TestHandlerPanics(t *testing.T) {
 
 func TestStopLeavesTheMount(t *testing.T) {
 	fs := &slowFS{fuse.NewDefaultRawFileSystem(), nil, nil}
-	dir, w := startWorker(t, fs)
+	dir, w := startWorker(t, fs, io.Discard)
 	<-w.inited
 	w.stop()
 	select {
