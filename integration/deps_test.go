@@ -51,7 +51,7 @@ var arrows = map[string][]string{
 // TestArrows holds the table above against the import clauses of every file,
 // test files included: a test that reaches across rooms belongs in integration.
 func TestArrows(t *testing.T) {
-	for room, imports := range roomImports(t) {
+	for room, imports := range roomImports(t, module, true) {
 		if room == "integration" || strings.HasPrefix(room, "integration/") {
 			continue // drives the whole
 		}
@@ -63,6 +63,32 @@ func TestArrows(t *testing.T) {
 		for _, to := range imports {
 			if to != room && !mayImport(allowed, to) {
 				t.Errorf("%s imports %s: the table of arrows forbids it", room, to)
+			}
+		}
+	}
+}
+
+// TestArrowsExist: a row for a room that is gone would let it come back unseen.
+func TestArrowsExist(t *testing.T) {
+	rooms := roomImports(t, module, false)
+	for room := range arrows {
+		if _, ok := rooms[room]; !ok {
+			t.Errorf("the table of arrows has %s, which is no room", room)
+		}
+	}
+}
+
+// TestManifestIsPure: manifest knows no disk, no network and no process. Interp
+// is the exception: it runs a Python, and finds it.
+func TestManifestIsPure(t *testing.T) {
+	impure := []string{"net", "net/http", "os", "os/exec", "syscall", "golang.org/x/sys/unix"}
+	for room, imports := range roomImports(t, "", false) {
+		if room != "manifest" && !strings.HasPrefix(room, "manifest/") || room == "manifest/interp" || room == "manifest/internal/vectors" {
+			continue
+		}
+		for _, to := range imports {
+			if slices.Contains(impure, to) {
+				t.Errorf("%s imports %s: manifest reads no disk, asks no network and starts no process", room, to)
 			}
 		}
 	}
@@ -91,8 +117,9 @@ func mayImport(allowed []string, room string) bool {
 	})
 }
 
-// roomImports returns, for each folder with Go files, the rooms of ours that they import.
-func roomImports(t *testing.T) map[string][]string {
+// roomImports returns, for each folder with Go files, what they import whose path
+// starts with prefix, less the prefix. Test files count if tests is set.
+func roomImports(t *testing.T, prefix string, tests bool) map[string][]string {
 	t.Helper()
 	rooms := map[string][]string{}
 	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
@@ -102,7 +129,7 @@ func roomImports(t *testing.T) map[string][]string {
 		if d.IsDir() && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && d.Name() != "..") {
 			return fs.SkipDir
 		}
-		if path.Ext(file) != ".go" {
+		if path.Ext(file) != ".go" || !tests && strings.HasSuffix(file, "_test.go") {
 			return nil
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
@@ -116,7 +143,7 @@ func roomImports(t *testing.T) map[string][]string {
 			if err != nil {
 				return err
 			}
-			if to, ours := strings.CutPrefix(p, module); ours && !slices.Contains(imports, to) {
+			if to, ok := strings.CutPrefix(p, prefix); ok && !slices.Contains(imports, to) {
 				imports = append(imports, to)
 			}
 		}

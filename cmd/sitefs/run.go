@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,6 +60,12 @@ func enter(c *cobra.Command, flags *environment, keep time.Duration, says func(*
 	}
 	argv, environ, err := says(lease)
 	if err != nil {
+		return err
+	}
+	// From here on a signal is the command's: caught between this and exec it
+	// would be lost.
+	signal.Reset(heeded()...)
+	if err := c.Context().Err(); err != nil {
 		return err
 	}
 	return lease.Exec(argv, environ)

@@ -34,12 +34,7 @@ func newStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			client, err := mount.Dial(c.Context(), dir)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			status, err := client.Status(c.Context())
+			status, err := mount.Look(c.Context(), dir)
 			if err != nil {
 				return err
 			}
@@ -80,7 +75,11 @@ func describe(s mount.Status) string {
 		fmt.Fprintf(&b, "%-9s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("mount", "%s", s.Dir)
-	line("state", "%s since %s, pid %d", s.State, s.Since.Format(time.DateTime), s.PID)
+	if s.State == mount.StateDead {
+		line("state", "%s: its server, pid %d, is gone; mount it again, or umount it", s.State, s.PID)
+	} else {
+		line("state", "%s since %s, pid %d", s.State, s.Since.Format(time.DateTime), s.PID)
+	}
 	line("tree", "%s", info.Tree)
 	line("from", "%s", info.Source)
 	line("python", "%s", info.Python)

@@ -264,13 +264,27 @@ func List(ctx context.Context) ([]Status, error) {
 	return list, errors.Join(errs...)
 }
 
+// Look returns the status of the mount at dir, that of a dead server too.
+// Without one the error is [ErrNotMounted].
+func Look(ctx context.Context, dir string) (Status, error) {
+	state, err := StateDir(dir)
+	if err != nil {
+		return Status{}, err
+	}
+	s, err := look(ctx, state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Status{}, fmt.Errorf("%q: %w", dir, ErrNotMounted)
+	}
+	return s, err
+}
+
 // look returns the status of the mount that state belongs to.
 func look(ctx context.Context, state string) (Status, error) {
 	i, err := readInfo(state)
 	if err != nil {
 		return Status{}, err
 	}
-	dead := Status{Dir: i.Dir, Tree: i.Tree, PID: i.PID, State: "dead", Info: i.Info}
+	dead := Status{Dir: i.Dir, Tree: i.Tree, PID: i.PID, State: StateDead, Leases: []Process{}, Info: i.Info}
 	c, err := dial(ctx, i.Dir, state)
 	if errors.Is(err, ErrNotMounted) {
 		return dead, nil

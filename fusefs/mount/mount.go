@@ -89,19 +89,25 @@ func (e *BusyError) Error() string {
 // Unwrap makes e an [ErrBusy].
 func (e *BusyError) Unwrap() error { return ErrBusy }
 
+// States of a mount.
+const (
+	StateUsed = "used" // there are leases
+	StateHeld = "held" // it stays until it is unmounted
+	StateWarm = "warm" // it is kept for the next run
+	StateDead = "dead" // no server answers
+)
+
 // Status describes a mount, for people and as JSON.
 type Status struct {
 	Dir   string    `json:"dir"`
 	Tree  string    `json:"tree"`
 	PID   int       `json:"pid"`
-	Since time.Time `json:"since"`
+	Since time.Time `json:"since,omitzero"`
 
-	// State is "used" (there are leases), "held" (until unmounted), "warm"
-	// (kept for the next run) or "dead" (no server answers).
-	State string `json:"state"`
+	State string `json:"state"` // see [StateUsed] and those below
 
-	// Keep is how long the mount stays warm.
-	Keep time.Duration `json:"keep"`
+	// Keep is how long the mount stays warm, in JSON in nanoseconds.
+	Keep time.Duration `json:"keep_ns"`
 
 	Leases []Process `json:"leases"`
 

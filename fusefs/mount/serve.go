@@ -114,7 +114,12 @@ func open(c Config) (s *supervisor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c.RemoveDir = c.RemoveDir || len(made) > 0
+	// Where a server that died has made the mount point, it is still to go.
+	before, err := readInfo(state)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, removeDirs(made))
+	}
+	c.RemoveDir = c.RemoveDir || len(made) > 0 || before.RemoveDir
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, removeDirs(made))

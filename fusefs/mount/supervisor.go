@@ -354,12 +354,12 @@ func (s *supervisor) leaseList() []Process {
 func (s *supervisor) status() *Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	state := "warm"
+	state := StateWarm
 	switch {
 	case len(s.leases) > 0:
-		state = "used"
+		state = StateUsed
 	case s.Held:
-		state = "held"
+		state = StateHeld
 	}
 	requests, failed := s.worker.counts()
 	return &Status{

@@ -170,8 +170,9 @@ func (s *Session) locked(locks []*lock.Pylock, py *interp.Python, in *inputs) ([
 	return pins, nil
 }
 
-// mergePins adds pins of another source. Equal pins are one; different ones of a
-// package are an error.
+// mergePins adds pins of another source. Equal pins are one, the first: another
+// source may name another wheel of the version. Pins of another version, or of
+// another file of the same name, are an error.
 func mergePins(pins, more []lock.Pin, source string) ([]lock.Pin, error) {
 	byName := make(map[string]int, len(pins))
 	for i, p := range pins {
@@ -186,9 +187,22 @@ func mergePins(pins, more []lock.Pin, source string) ([]lock.Pin, error) {
 		if old := pins[i]; old.Version != p.Version {
 			return nil, fmt.Errorf("%s wants %s, but %s is what the lock files before it want: an environment holds one version of a package", source, p, old)
 		}
+		if old := pins[i]; old.Filename == p.Filename && !agree(old.Hashes, p.Hashes) {
+			return nil, fmt.Errorf("%s has other hashes for %s than the lock files before it: one of them was made of another file, lock again", source, p.Filename)
+		}
 		pins[i].Requested = pins[i].Requested || p.Requested
 	}
 	return pins, nil
+}
+
+// agree reports whether two files may be one: no algorithm gives them two hashes.
+func agree(a, b map[string]string) bool {
+	for algorithm, sum := range a {
+		if other, ok := b[algorithm]; ok && other != sum {
+			return false
+		}
+	}
+	return true
 }
 
 // resolve asks for the requirements, with the locked pins as constraints.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Errors of Exec, one per exit code that a shell gives for the same failure.
@@ -28,12 +30,15 @@ func (l *Lease) Exec(argv, environ []string) error {
 		return err
 	}
 	err = syscall.Exec(path, argv, environ)
+	if errors.Is(err, syscall.ENOEXEC) { // a script without a first line for the kernel, as execvp(3) has it
+		err = syscall.Exec("/bin/sh", append([]string{argv[0], path}, argv[1:]...), environ)
+	}
 	runtime.KeepAlive(l.held) // or a collection on the way here may have closed it
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		// The file is there: what its first line names is not.
 		return fmt.Errorf("%w: the interpreter that %q names is missing", ErrNotFound, path)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENOEXEC):
+	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: %q: %w", ErrNotExecutable, path, err)
 	}
 	return fmt.Errorf("run %q: %w", path, err)
@@ -119,8 +124,8 @@ func executable(file string) error {
 		return fmt.Errorf("%w: %w", ErrNotExecutable, err)
 	case info.IsDir():
 		return fmt.Errorf("%w: %q is a directory", ErrNotExecutable, file)
-	case info.Mode()&0o111 == 0:
-		return fmt.Errorf("%w: %q has no x bit", ErrNotExecutable, file)
+	case unix.Access(file, unix.X_OK) != nil:
+		return fmt.Errorf("%w: %q has no x bit for you", ErrNotExecutable, file)
 	}
 	return nil
 }

@@ -158,7 +158,11 @@ func statFile(path string) (file, error) {
 // identify names the environment: by the folder of its first lock file, else by
 // what was asked for.
 func (in *inputs) identify() {
-	parts := slices.Sorted(slices.Values(in.request.With))
+	var parts []string
+	for _, w := range in.withs { // a path names the same from wherever it is seen
+		parts = append(parts, cmp.Or(w.Dir, w.Requirement, w.Wheel+" "+strings.Join(w.Extras, ",")))
+	}
+	slices.Sort(parts)
 	for _, l := range in.locks {
 		parts = append(parts, l.Path)
 	}

@@ -133,6 +133,15 @@ func TestMergePins(t *testing.T) {
 	if _, err := mergePins(pins, []lock.Pin{{Name: "b", Version: "3"}}, "third.toml"); err == nil {
 		t.Error("two versions of one package were merged")
 	}
+	file := func(sum string) []lock.Pin {
+		return []lock.Pin{{Name: "c", Version: "1", Filename: "c.whl", Hashes: map[string]string{"sha256": sum}}}
+	}
+	if _, err := mergePins(file("00"), file("11"), "other.toml"); err == nil {
+		t.Error("two files of one name were merged")
+	}
+	if pins, err := mergePins(file("00"), file("00"), "other.toml"); err != nil || len(pins) != 1 {
+		t.Errorf("one file in two locks gives %v, %v, want one pin", pins, err)
+	}
 }
 
 func TestLookPath(t *testing.T) {
