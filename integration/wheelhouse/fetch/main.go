@@ -27,7 +27,7 @@ func main() {
 
 func run(ctx context.Context, files []string) error {
 	if len(files) == 0 {
-		return errors.New("no list named; usage: fetch LIST...")
+		return errors.New("no list named, want one or more files such as integration/testdata/compare.txt")
 	}
 	for _, file := range files {
 		list, err := wheelhouse.ReadList(file)
