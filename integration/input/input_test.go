@@ -25,20 +25,7 @@ import (
 // bin holds the program under test.
 var bin string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	var err error
-	if bin, err = os.MkdirTemp("", "sitefs-bin-"); err == nil {
-		defer os.RemoveAll(bin)
-		err = sandbox.Build(bin)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { sandbox.Main(m, &bin, nil) }
 
 // demo is the wheel that most cases are about.
 var demo = wheelhouse.Spec{

@@ -7,8 +7,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,29 +22,7 @@ import (
 // bin holds the program, python is the interpreter to use.
 var bin, python string
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	if bin, err = os.MkdirTemp("", "sitefs-bin"); err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(bin)
-	if err := sandbox.Build(bin); err != nil {
-		return 0, err
-	}
-	if python, err = sandbox.Python(); err != nil {
-		return 0, err
-	}
-	return m.Run(), nil
-}
+func TestMain(m *testing.M) { sandbox.Main(m, &bin, &python) }
 
 // patience is how long a test waits for a command.
 const patience = time.Minute

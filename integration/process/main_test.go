@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,32 +24,7 @@ import (
 // bin holds the program, python is the interpreter to use.
 var bin, python string
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	if bin, err = os.MkdirTemp("", "sitefs-bin"); err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(bin)
-	if err := os.Chmod(bin, 0o755); err != nil { // ordinary users run the program too
-		return 0, err
-	}
-	if err := sandbox.Build(bin); err != nil {
-		return 0, err
-	}
-	if python, err = sandbox.Python(); err != nil {
-		return 0, err
-	}
-	return m.Run(), nil
-}
+func TestMain(m *testing.M) { sandbox.Main(m, &bin, &python) }
 
 // patience is how long a test waits for what takes milliseconds.
 const patience = 30 * time.Second
