@@ -8,6 +8,7 @@
 //	wheels/DIGEST.info         what is known of a wheel; its presence says that all its blobs are there
 //	wheels/DIGEST.LAYOUT       the wheel's table for a venv layout (package tree)
 //	trees/DIGEST               a compiled environment (package tree)
+//	bytecode/                  what sources compile to (package store/bytecode)
 //	known/DIGEST               inputs that were read once -> the tree they gave
 //	interp/, answers/          answers of interpreters and resolvers, by what was asked
 //	catalog/, catalog.lock     an index over wheels and trees; made anew when it is lost
@@ -21,8 +22,8 @@
 // .info, its commit, is the last thing that an ingest writes, after its blobs
 // and their directory entries are durable. What was not committed does not
 // exist, and what a killed process leaves is in tmp, where the next ingest
-// removes it. Files under known, interp and answers are not synced; each carries
-// its own checksum, and one that is torn counts as absent.
+// removes it. Files under known, interp, answers and bytecode are not synced; each
+// carries its own checksum, and one that is torn counts as absent.
 //
 // The store never runs a program, opens no network connection and knows no mount.
 // The catalog is opened by an ingest and by the methods that take a context,

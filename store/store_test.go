@@ -315,9 +315,15 @@ func TestReadOnly(t *testing.T) {
 	if err := rw.PutKnown(digest.Of([]byte("inputs")), KnownEntry{Tree: sum}); err != nil {
 		t.Fatal(err)
 	}
+	if err := rw.Writable(); err != nil {
+		t.Error(err)
+	}
 	makeReadOnly(t, rw.Dir())
 
 	s := openStore(t, rw.Dir())
+	if dir, err := s.Bytecode(); err != nil || dir != filepath.Join(s.Dir(), "bytecode") {
+		t.Errorf("bytecode: %q, %v", dir, err)
+	}
 	expectWheel(t, s, w)
 	if tr, err := s.OpenTree(sum, "/venv"); err != nil || tr.Digest() != sum {
 		t.Errorf("open tree: %v", err)
@@ -344,6 +350,8 @@ func TestReadOnly(t *testing.T) {
 		"put known": func() error { return s.PutKnown(digest.Digest{}, KnownEntry{}) },
 		"cache":     func() error { return s.Cache("interp").Put("k", nil) },
 		"downloads": func() error { _, err := s.Downloads(); return err },
+		"scratch":   func() error { _, err := s.NewScratch(); return err },
+		"writable":  s.Writable,
 	}
 	for name, write := range writers {
 		if err := write(); !errors.Is(err, ErrReadOnly) || !strings.Contains(err.Error(), s.Dir()) {
@@ -493,6 +501,10 @@ func TestSweep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	scratch, err := s.NewScratch()
+	if err != nil {
+		t.Fatal(err)
+	}
 	lease, err := s.Lease(digest.Of([]byte("tree")))
 	if err != nil {
 		t.Fatal(err)
@@ -517,15 +529,16 @@ func TestSweep(t *testing.T) {
 			t.Errorf("%q: %v, want it gone", path, err)
 		}
 	}
-	for _, path := range []string{live.dir.Name(), lease.f.Name(), filepath.Join(downloads, "partial")} {
+	for _, path := range []string{live.dir.Name(), scratch.Path(), lease.f.Name(), filepath.Join(downloads, "partial")} {
 		if _, err := os.Stat(path); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := errors.Join(live.close(), lease.Close()); err != nil {
+	if err := errors.Join(live.close(), scratch.Close(), lease.Close()); err != nil {
 		t.Error(err)
 	}
 	expectFiles(t, s, "leases", 0)
+	expectFiles(t, s, "tmp", 1) // the downloads
 }
 
 // TestNoCatalog does what a start with known inputs does while another process

@@ -17,7 +17,7 @@ import (
 // What is being written has an entry in tmp with one of these prefixes, locked
 // by its writer for as long as this lives. Other names there are left alone.
 const (
-	stagePrefix = "stage-" // a folder: the files of an ingest, of tables, of a tree
+	stagePrefix = "stage-" // a folder: the files of an ingest, of tables, of a tree; a [Scratch]
 	filePrefix  = "file-"  // one small file
 )
 
@@ -78,17 +78,22 @@ type stage struct {
 }
 
 func (s *Store) newStage() (*stage, error) {
-	dir, err := s.claim(func() (*os.File, error) {
+	dir, err := s.claimFolder()
+	if err != nil {
+		return nil, err
+	}
+	return &stage{blob.NewBatch(s.root, dir), dir}, nil
+}
+
+// claimFolder makes a locked folder in tmp.
+func (s *Store) claimFolder() (*os.File, error) {
+	return s.claim(func() (*os.File, error) {
 		path, err := os.MkdirTemp(s.path("tmp"), stagePrefix)
 		if err != nil {
 			return nil, err
 		}
 		return os.Open(path)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &stage{blob.NewBatch(s.root, dir), dir}, nil
 }
 
 // close removes the folder with whatever was not placed, and lets go of it.

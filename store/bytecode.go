@@ -1,0 +1,49 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// bytecodeFolder holds what sources compile to; package bytecode fills it.
+const bytecodeFolder = "bytecode"
+
+// Bytecode returns the path of the folder for compiled sources, which is made if
+// need be. In a store that can't be written to it may be missing.
+func (s *Store) Bytecode() (string, error) {
+	dir := s.path(bytecodeFolder)
+	if s.readOnly != nil {
+		return dir, nil
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("make the folder for bytecode: %w", s.diskError(err))
+	}
+	return dir, nil
+}
+
+// Writable returns nil, or an [ErrReadOnly] that says why nothing can be written.
+func (s *Store) Writable() error { return s.readOnly }
+
+// A Scratch is a folder on the store's file system for what one process is
+// writing. It is removed by Close, or behind a process that died by the next
+// ingest.
+type Scratch struct {
+	dir *os.File // locked
+}
+
+// NewScratch makes a folder to write in.
+func (s *Store) NewScratch() (*Scratch, error) {
+	dir, err := s.claimFolder()
+	if err != nil {
+		return nil, fmt.Errorf("make a folder to write in: %w", err)
+	}
+	return &Scratch{dir}, nil
+}
+
+// Path returns the folder's absolute path.
+func (c *Scratch) Path() string { return c.dir.Name() }
+
+// Close removes the folder with all that is in it.
+func (c *Scratch) Close() error { return errors.Join(os.RemoveAll(c.dir.Name()), c.dir.Close()) }
