@@ -13,18 +13,20 @@ import (
 
 // Read fills buf, which is a part of the reply.
 func (f *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
-	id := f.id(in.NodeId)
+	id, v := f.split(in.NodeId)
 	a, err := f.tree.Stat(id)
 	if err != nil {
 		return nil, f.status("reading", id, err)
 	}
 	var n int
-	switch a.Kind {
-	case tree.File:
+	switch {
+	case v != itself:
+		n, err = f.readVariant(in, v, id, &a, buf)
+	case a.Kind == tree.File:
 		n, err = f.readBlob(&a, buf, in.Offset)
-	case tree.Inline, tree.Template:
+	case a.Kind == tree.Inline, a.Kind == tree.Template:
 		n, err = f.readBytes(id, buf, in.Offset)
-	case tree.Dir:
+	case a.Kind == tree.Dir:
 		return nil, fuse.Status(syscall.EISDIR)
 	default:
 		return nil, fuse.EINVAL
@@ -35,25 +37,29 @@ func (f *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResu
 	return newFilled(buf[:n]), fuse.OK
 }
 
-// readBlob reads from the blob that holds a's content. Less than a.Size
-// promises is an error: the kernel would make zeroes of it.
+// readBlob reads from the blob that holds a's content.
 func (f *FS) readBlob(a *tree.Attr, buf []byte, off uint64) (int, error) {
-	if off >= uint64(a.Size) {
-		return 0, nil
-	}
-	buf = buf[:min(uint64(len(buf)), uint64(a.Size)-off)]
 	fd, err := f.blobs.OpenBlob(a.Digest)
 	if err != nil {
 		return 0, fmt.Errorf("opening blob %s: %w", a.Digest, err)
 	}
-	n, err := preadFull(fd, buf, int64(off))
-	if cerr := syscall.Close(fd); err == nil {
-		err = cerr
-	}
+	n, err := readFile(fd, a.Size, buf, off)
 	if err != nil {
 		return 0, fmt.Errorf("reading blob %s: %d bytes at %d of %d: %w", a.Digest, n, off, a.Size, err)
 	}
 	return n, nil
+}
+
+// readFile reads what the first size bytes of fd, which it closes, have at off.
+// Less than size promises is an error: the kernel would make zeroes of it.
+func readFile(fd int, size int64, buf []byte, off uint64) (n int, err error) {
+	if off < uint64(size) {
+		n, err = preadFull(fd, buf[:min(uint64(len(buf)), uint64(size)-off)], int64(off))
+	}
+	if cerr := syscall.Close(fd); err == nil {
+		err = cerr
+	}
+	return n, err
 }
 
 // preadFull fills buf; a file that ends before is io.ErrUnexpectedEOF.

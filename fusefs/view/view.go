@@ -13,8 +13,30 @@
 // where it is not the tree's root, the tree's root takes its number; that one
 // is out of reach then, so no ID has two meanings.
 //
+// # Bytecode
+//
+// With [Options.Bytecode] every directory that has a "*.py" file has a
+// __pycache__, and in it each source has the .pyc files of one interpreter. They
+// are found by LOOKUP, which is all that Python does, and never listed, so
+// whatever walks the tree sees the tree. Their IDs are arithmetic too: bits 60
+// to 62 are 0 for a node of the tree, 1 for the __pycache__ of the directory in
+// the bits below, and 2, 3 and 4 for the .pyc, .opt-1.pyc and .opt-2.pyc of the
+// source in the bits below. The served directory counts under its own number.
+//
+// A .pyc that there is has the size that was looked up, and one that there
+// never will be is absent for good. Anything else ends the LOOKUP with an
+// error, which the kernel does not keep: an import takes it for a missing file
+// and the next one asks again. A LOOKUP of a .pyc is thus the one request that
+// may wait, and it ends when the process that waits is interrupted.
+//
+// A process that has sources compiled and reads none of the results, as an
+// uninstaller does, stops having them compiled. The counts for that, and which
+// .pyc were compiled and are not read yet, are all that the view remembers, in a
+// fixed space. Losing it costs a few compilations too many, or a few ahead of
+// need too few.
+//
 // The view never writes, never hands out memory that aliases a mapped table,
-// and never allocates for a LOOKUP or for a READ of a blob.
+// and never allocates for a LOOKUP or for a READ of a blob or of bytecode.
 package view
 
 import (
@@ -47,6 +69,9 @@ type Options struct {
 	// to the tree's root. Empty means all of it.
 	Dir string
 
+	// Bytecode serves __pycache__. Nil means that there is none.
+	Bytecode Bytecode
+
 	// Log gets a line for a content that can't be served, one a second at most.
 	// Nil means the standard logger.
 	Log *log.Logger
@@ -61,6 +86,11 @@ type FS struct {
 	root  tree.ID
 	owner fuse.Owner
 	fault reporter
+
+	bytecode Bytecode // nil: none
+	tag      string   // between the names of a source and its .pyc, with the dot
+	unread   unread
+	fresh    fresh
 }
 
 // New returns a file system over t whose file contents come from b.
@@ -80,14 +110,18 @@ func New(t *tree.Tree, b Blobs, o Options) (*FS, error) {
 	if l == nil {
 		l = log.Default()
 	}
-	return &FS{
+	f := &FS{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),
 		tree:          t,
 		blobs:         b,
 		root:          root,
 		owner:         fuse.Owner{Uid: o.UID, Gid: o.GID},
 		fault:         reporter{log: l, now: time.Now},
-	}, nil
+	}
+	if o.Bytecode != nil {
+		f.bytecode, f.tag = o.Bytecode, "."+o.Bytecode.Tag()
+	}
+	return f, nil
 }
 
 // String names the file system in mount tables and logs.
@@ -96,6 +130,9 @@ func (f *FS) String() string { return "sitefs" }
 // forever is how long the kernel may keep what it was told, in seconds. The
 // kernel clips it to the longest time it can count.
 const forever = 1 << 31
+
+// maxName is how long a name can be: one byte in a tree holds the length.
+const maxName = 255
 
 // swap translates a node ID between the kernel's numbering and the tree's. It
 // is its own inverse.
@@ -111,28 +148,47 @@ func (f *FS) swap(id uint64) uint64 {
 
 func (f *FS) id(nodeID uint64) tree.ID { return tree.ID(f.swap(nodeID)) }
 
-// Lookup answers a name, an absent one too: a reply without a node is kept by
-// the kernel where an error would not be.
-func (f *FS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
-	id, a, err := f.tree.Lookup(f.id(in.NodeId), name)
+// Lookup answers a name.
+func (f *FS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	dir, v := f.split(in.NodeId)
+	switch {
+	case v == cacheDir:
+		return f.lookupCode(cancel, in.Pid, dir, name, out)
+	case v != itself:
+		return fuse.ENOTDIR
+	}
+	id, a, err := f.tree.Lookup(dir, name)
 	// Compared, not unwrapped: an error that wraps it tells of a missing wheel
 	// table, which must not become a name that is absent for good.
 	if err == fs.ErrNotExist {
-		out.EntryValid = forever
-		return fuse.OK
+		if name == cacheName && f.bytecode != nil {
+			return f.lookupCacheDir(dir, out)
+		}
+		return absent(out)
 	}
 	if err != nil {
-		return f.status("looking up a name", f.id(in.NodeId), err)
+		return f.status("looking up a name", dir, err)
 	}
 	f.entry(f.swap(uint64(id)), &a, out)
 	return fuse.OK
 }
 
+// absent answers for a name that never will be: a reply without a node is kept
+// by the kernel where an error would not be.
+func absent(out *fuse.EntryOut) fuse.Status {
+	out.EntryValid = forever
+	return fuse.OK
+}
+
 // GetAttr answers for a node ID that the kernel knows.
-func (f *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
-	a, err := f.tree.Stat(f.id(in.NodeId))
+func (f *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	id, v := f.split(in.NodeId)
+	a, err := f.tree.Stat(id)
+	if err == nil && v != itself {
+		a, err = f.variantAttr(cancel, in.Pid, v, id, &a)
+	}
 	if err != nil {
-		return f.status("reading attributes", f.id(in.NodeId), err)
+		return f.status("reading attributes", id, err)
 	}
 	out.AttrValid = forever
 	f.attr(in.NodeId, &a, &out.Attr)
@@ -183,9 +239,13 @@ func (f *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryL
 // list gives add the entries of a directory from in.Offset on until it has no
 // room. "." and ".." come without attributes: the kernel knows both nodes.
 func (f *FS) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id uint64, a *tree.Attr) bool) fuse.Status {
-	children, err := f.tree.Children(f.id(in.NodeId))
+	dir, v := f.split(in.NodeId)
+	children, err := f.tree.Children(dir)
 	if err != nil {
-		return f.status("listing a directory", f.id(in.NodeId), err)
+		return f.status("listing a directory", dir, err)
+	}
+	if v != itself {
+		children = tree.Children{} // of a __pycache__ nothing is listed
 	}
 	const dots = 2
 	off := in.Offset
@@ -207,7 +267,7 @@ func (f *FS) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id uint64, a *tree.
 		var name []byte
 		var id tree.ID
 		if name, id, a, err = children.At(int(off - dots)); err != nil {
-			return f.status("listing a directory", f.id(in.NodeId), err)
+			return f.status("listing a directory", dir, err)
 		}
 		node := f.swap(uint64(id))
 		e := fuse.DirEntry{
@@ -236,7 +296,7 @@ func (f *FS) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fu
 		Blocks:  (uint64(a.Size) + blockSize - 1) / blockSize,
 		Bsize:   blockSize,
 		Frsize:  blockSize,
-		NameLen: 255, // one byte in a tree holds the length
+		NameLen: maxName,
 	}
 	return fuse.OK
 }

@@ -69,6 +69,12 @@ func newFixture(t testing.TB, o Options) fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, b, store, o)
+}
+
+// serve serves what b builds.
+func serve(t testing.TB, b *tree.Builder, store blobs, o Options) fixture {
+	t.Helper()
 	data, err := b.Build(created)
 	if err != nil {
 		t.Fatal(err)
