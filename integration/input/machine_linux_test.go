@@ -61,24 +61,8 @@ func TestStoreOfAnotherUser(t *testing.T) {
 // nobody is the user and the group that own nothing.
 const nobody = 65534
 
-// tmpfs mounts a file system of a size beside the home and returns its folder.
-func tmpfs(t *testing.T, size string) string {
-	t.Helper()
-	sandbox.NeedRoot(t, "to mount a small file system")
-	dir := t.TempDir()
-	if err := syscall.Mount("sitefs-test", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func TestReadOnlyStore(t *testing.T) {
-	dir := tmpfs(t, "64m")
+	dir := sandbox.Tmpfs(t, "64m")
 	s := newScene(t)
 	s.lockWheel(t, s.wheel)
 	s.Setenv("SITEFS_STORE", filepath.Join(dir, "store"))
@@ -131,7 +115,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			dir := tmpfs(t, "4m")
+			dir := sandbox.Tmpfs(t, "4m")
 			s := newScene(t)
 			s.Setenv("SITEFS_STORE", filepath.Join(dir, "store"))
 			spec := demo
