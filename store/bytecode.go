@@ -3,25 +3,15 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 )
 
 // bytecodeFolder holds what sources compile to; package bytecode fills it.
 const bytecodeFolder = "bytecode"
 
-// Bytecode returns the path of the folder for compiled sources, which is made if
-// need be. In a store that can't be written to it may be missing.
-func (s *Store) Bytecode() (string, error) {
-	dir := s.path(bytecodeFolder)
-	if s.readOnly != nil {
-		return dir, nil
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("make the folder for bytecode: %w", s.diskError(err))
-	}
-	return dir, nil
-}
+// Bytecode returns the path of the folder for compiled sources, which is there
+// once something was compiled.
+func (s *Store) Bytecode() string { return s.path(bytecodeFolder) }
 
 // Writable returns nil, or an [ErrReadOnly] that says why nothing can be written.
 func (s *Store) Writable() error { return s.readOnly }
