@@ -1,0 +1,259 @@
+// Package compiler runs one Python interpreter that turns sources into code.
+//
+// A source reaches the process by pipe and its code comes back by pipe. compile()
+// runs no code of the source, but it is a parser in C that reads what a stranger
+// wrote, so the process is confined as far as the kernel can: no network, no file
+// written, no other process touched, memory and time bounded (see [Compiler.Confined]).
+//
+// What a source does to its compiler is told apart from what happens to the
+// compiler: a [SourceError] is the source's own fault, would be the same the next
+// time, and may be remembered; any other error says nothing about the source.
+//
+// The package writes no file and keeps none: names, headers and caches are its
+// caller's.
+package compiler
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Bounds of one compiler.
+const (
+	// maxSource is the largest source that is compiled. The largest .py files of
+	// packages are tables of some ten megabytes.
+	maxSource = 64 << 20
+	// maxReply is the largest code that is taken back. Code is smaller than its
+	// source but for files without a comment or a name; 4 times is out of reach.
+	maxReply = 4 * maxSource
+	// compileTime is the processor time that one source may take. The slowest
+	// file of the 244 wheels of integration/bench takes 2 s.
+	compileTime = 15 * time.Second
+	// patience is how many times compileTime may pass on the clock, on a machine
+	// that is busy with other things.
+	patience = 4
+	// startTime is how long an interpreter may take to answer at first: 20 ms,
+	// and some seconds from a cold network disk.
+	startTime = 10 * time.Second
+	// parting is how long an end that has begun may take: the process has closed
+	// its pipe and is not gone yet, or is gone and a child of it has the pipe.
+	parting = time.Second
+)
+
+// script is what the interpreter runs.
+//
+//go:embed compiler.py
+var script string
+
+// Config says which interpreter to run and what it must be.
+type Config struct {
+	Python string // absolute path of the base interpreter
+	Tag    string // the sys.implementation.cache_tag it must have
+	Magic  string // the importlib.util.MAGIC_NUMBER it must have, in hex: "cb0d0d0a"
+	Nice   int    // added to this process's niceness
+}
+
+// A StartError says why an interpreter can't be used as a compiler: it is gone,
+// does not start, does not answer, or is another Python.
+type StartError struct {
+	Python string
+	Reason string
+}
+
+func (e *StartError) Error() string { return fmt.Sprintf("compiler %q: %s", e.Python, e.Reason) }
+
+// A SourceError says why a source can't be compiled. It is the source's own
+// fault: the same interpreter will say the same of it the next time.
+type SourceError struct {
+	Reason string
+}
+
+func (e *SourceError) Error() string { return e.Reason }
+
+var errDead = errors.New("the compiler has ended")
+
+// A Compiler is one running interpreter. Sources are compiled one after the
+// other; its methods may be called from any goroutine.
+type Compiler struct {
+	asking sync.Mutex // held while a source is with the process
+	*process
+	pid  int           // of the interpreter, which may be a child of the process: a wrapper
+	time time.Duration // processor time for one source
+}
+
+// Start runs the interpreter and waits until it has said what it is. Its errors
+// are a [StartError], and ctx's.
+func Start(ctx context.Context, c Config) (*Compiler, error) {
+	return start(ctx, c, startTime)
+}
+
+func start(ctx context.Context, c Config, within time.Duration) (*Compiler, error) {
+	p, err := startProcess(command(c.Python, script), c.Nice)
+	if err != nil {
+		return nil, &StartError{c.Python, err.Error()}
+	}
+	pid, err := p.meet(ctx, c, within)
+	if err != nil {
+		p.Close() // its end adds nothing to err
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("start compiler %q: %w", c.Python, context.Cause(ctx))
+		}
+		return nil, &StartError{c.Python, err.Error()}
+	}
+	p.held = append(p.held, limit(pid)...)
+	return &Compiler{process: p, pid: pid, time: compileTime}, nil
+}
+
+// meet reads who the interpreter is and returns its process id.
+func (p *process) meet(ctx context.Context, c Config, within time.Duration) (pid int, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("it doesn't answer within %v", within))
+	defer cancel()
+	stop := context.AfterFunc(ctx, p.kill)
+	_, hello, err := p.reply()
+	if !stop() {
+		return 0, context.Cause(ctx)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("it ended before it answered: %w", p.death(err))
+	}
+	var tag, magic string
+	if _, err := fmt.Sscanf(string(hello), "%s %s %d", &tag, &magic, &pid); err != nil {
+		return 0, fmt.Errorf("it answers %q, not what it is", hello[:min(len(hello), 100)])
+	}
+	if tag != c.Tag || magic != c.Magic {
+		return 0, fmt.Errorf("it is a Python with cache tag %q and magic number %q, the environment is for %q and %q: the interpreter was replaced",
+			tag, magic, c.Tag, c.Magic)
+	}
+	return pid, nil
+}
+
+// Compile returns the code of a source, marshalled, without a header: what
+// importlib would write behind the header into the .pyc of that optimisation.
+// The name becomes co_filename. The error is a [SourceError], or one that says
+// nothing about the source; then, and after some of the former, the compiler is
+// dead.
+func (c *Compiler) Compile(ctx context.Context, source []byte, name string, optimisation int) ([]byte, error) {
+	if len(source) > maxSource {
+		return nil, &SourceError{fmt.Sprintf("%d bytes of source, at most %d are compiled", len(source), maxSource)}
+	}
+	c.asking.Lock()
+	defer c.asking.Unlock()
+	if c.Dead() {
+		return nil, errDead
+	}
+	w := c.watch(ctx)
+	status, payload, err := c.ask(source, name, optimisation)
+	if cause := w.stop(); cause != nil {
+		return nil, cause
+	}
+	if err != nil {
+		return nil, c.death(err)
+	}
+	switch status {
+	case done:
+		return payload, nil
+	case failed:
+		return nil, &SourceError{string(payload)}
+	case exhausted:
+		c.kill()
+		return nil, &SourceError{string(payload)}
+	}
+	c.kill()
+	return nil, fmt.Errorf("the compiler answers with status %d", status)
+}
+
+// ask sends one request and waits for its reply.
+func (c *Compiler) ask(source []byte, name string, optimisation int) (status byte, payload []byte, err error) {
+	if err := c.request(source, name, optimisation); err != nil {
+		return 0, nil, err
+	}
+	return c.reply()
+}
+
+// A watch kills a compiler when a source takes too long, or nobody waits for it.
+type watch struct {
+	finish chan struct{}
+	cause  chan error
+}
+
+func (c *Compiler) watch(ctx context.Context) *watch {
+	w := &watch{make(chan struct{}), make(chan error, 1)}
+	go func() {
+		err := c.overdue(ctx, w.finish)
+		if err != nil {
+			c.kill()
+		}
+		w.cause <- err
+	}()
+	return w
+}
+
+// stop ends the watch and returns why it has killed the compiler, or nil.
+func (w *watch) stop() error {
+	close(w.finish)
+	return <-w.cause
+}
+
+// overdue waits until finish is closed, and returns nil, or until the compiler
+// must be killed, and returns why. Only processor time is held against a source:
+// on a busy or a suspended machine the clock says nothing about it.
+func (c *Compiler) overdue(ctx context.Context, finish <-chan struct{}) error {
+	begin, before := time.Now(), processorTime(c.pid)
+	timer := time.NewTimer(c.time)
+	defer timer.Stop()
+	for {
+		select {
+		case <-finish:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		used := processorTime(c.pid) - before
+		if used >= c.time {
+			return &SourceError{fmt.Sprintf("compiling it takes more than %v", c.time)}
+		}
+		if elapsed := time.Since(begin); elapsed >= patience*c.time {
+			return fmt.Errorf("no answer within %v, of which the compiler ran for %v", elapsed.Round(time.Millisecond), used)
+		}
+		timer.Reset(max(c.time-used, c.time/100))
+	}
+}
+
+// death waits for the end of a process that has broken off, and returns why it
+// ended. err is what its pipe said.
+func (p *process) death(err error) error {
+	select {
+	case <-p.ended:
+	case <-time.After(parting):
+		p.kill()
+		<-p.ended
+	}
+	<-p.stderr.done
+	if p.err != nil {
+		return p.err
+	}
+	status, ok := p.state.Sys().(syscall.WaitStatus)
+	if ok && status.Signaled() && ownFault(status.Signal()) {
+		return &SourceError{fmt.Sprintf("it kills the compiler: %v", status.Signal())}
+	}
+	if last := p.stderr.last(); last != "" {
+		return fmt.Errorf("the compiler ended (%v): %s", p.state, last)
+	}
+	return fmt.Errorf("the compiler ended (%v): %w", p.state, err)
+}
+
+// ownFault reports whether a process brings a signal on itself. Others come from
+// outside; SIGKILL, when memory is short on the machine, is one.
+func ownFault(s syscall.Signal) bool {
+	switch s {
+	case syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGABRT, syscall.SIGILL, syscall.SIGFPE, syscall.SIGTRAP, syscall.SIGSYS:
+		return true
+	}
+	return false
+}

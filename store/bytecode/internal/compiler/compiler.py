@@ -1,0 +1,81 @@
+# A compiler process of sitefs. It answers requests from standard input on file
+# descriptor 3, so that nothing an interpreter prints can be taken for an answer.
+#
+#   request  optimisation, length of the name, length of the source; name; source
+#   reply    status, length of the payload; payload
+#
+# The status is one byte, every other number four, little-endian. The first
+# reply is unasked: cache tag, magic number and process id.
+#
+# It imports no module that is a file: what it needs is part of the interpreter.
+import sys
+
+sys.path[:] = [p for p in sys.path if p]  # "" is the working directory
+
+import gc
+import marshal
+import posix
+
+try:
+    from _frozen_importlib_external import MAGIC_NUMBER
+except ImportError:
+    from importlib.util import MAGIC_NUMBER
+
+DONE, FAILED, EXHAUSTED = 0, 1, 2
+MAX_REPLY = int(sys.argv[1])
+MAX_REASON = 500
+
+requests = open(0, "rb")
+replies = open(3, "wb")
+
+
+def number():
+    return int.from_bytes(requests.read(4), "little")
+
+
+def reply(status, payload):
+    replies.write(bytes([status]) + len(payload).to_bytes(4, "little"))
+    replies.write(payload)
+    replies.flush()
+
+
+def reason(e):
+    text = "%s: %s" % (type(e).__name__, e)
+    return text[:MAX_REASON].encode("utf-8", "backslashreplace")
+
+
+def code(source, name, optimisation):
+    return marshal.dumps(
+        compile(source, name, "exec", dont_inherit=True, optimize=optimisation)
+    )
+
+
+def answer(optimisation):
+    length = number()
+    size = number()
+    name = requests.read(length).decode("utf-8", "surrogateescape")
+    try:
+        payload = code(requests.read(size), name, optimisation)
+    except MemoryError:
+        return EXHAUSTED, b"MemoryError: compiling it takes more memory than a compiler may have"
+    except Exception as e:
+        return FAILED, reason(e)
+    if len(payload) > MAX_REPLY:
+        return FAILED, b"%d bytes of bytecode, at most %d are kept" % (len(payload), MAX_REPLY)
+    return DONE, payload
+
+
+def main():
+    gc.disable()
+    hello = "%s %s %d" % (sys.implementation.cache_tag, MAGIC_NUMBER.hex(), posix.getpid())
+    reply(DONE, hello.encode())
+    status = DONE
+    while status != EXHAUSTED:  # what is left of its memory is no measure for the next source
+        optimisation = requests.read(4)
+        if not optimisation:
+            return
+        status, payload = answer(int.from_bytes(optimisation, "little"))
+        reply(status, payload)
+
+
+main()
