@@ -37,8 +37,10 @@ type bench struct {
 	lock    string                   // pylock.toml of all wheels
 	stocked func() (*machine, error) // a machine whose store has all wheels
 	uvCache func() (string, error)   // a uv cache that has all wheels
-	native  func() (string, error)   // all wheels, copied by uv into a plain venv
-	sizes   map[int]sized            // environments by their number of files
+	native  func() (string, error)   // all wheels, copied by uv into a plain venv without bytecode
+	// all wheels, linked by uv into a plain venv that has the bytecode of an import
+	imported func() (string, error)
+	sizes    map[int]sized // environments by their number of files
 
 	machines []*machine
 }
@@ -117,6 +119,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	b.stocked = sync.OnceValues(func() (*machine, error) { return b.stock(ctx, "stocked", paths(b.wheels)) })
 	b.uvCache = sync.OnceValues(func() (string, error) { return b.fillUVCache(ctx, server) })
 	b.native = sync.OnceValues(func() (string, error) { return b.installNative(ctx) })
+	b.imported = sync.OnceValues(func() (string, error) { return b.firstImported(ctx) })
 	return nil
 }
 
@@ -178,7 +181,7 @@ func (b *bench) describe(ctx context.Context) []string {
 		fmt.Sprintf("%s, %d cores of %s", time.Now().Format(time.DateTime), runtime.NumCPU(), processor()),
 		fmt.Sprintf("%s; %s on %s; load %s", said("uname", "-sr"), b.dir, said("stat", "-f", "-c", "%T", b.dir), load),
 		fmt.Sprintf("%s (%s); %s; %s", said(b.sitefs, "--version"), said("git", "describe", "--always", "--dirty"), said(b.uv, "--version"), said(b.python, "--version")),
-		fmt.Sprintf("%d wheels of %s; all with PYTHONDONTWRITEBYTECODE=1", len(b.wheels), list),
+		fmt.Sprintf("%d wheels of %s", len(b.wheels), list),
 	}
 	if reclaims() {
 		lines = append(lines, "this kernel frees page cache that is not used for a while, with memory to spare (DAMON)")
@@ -217,7 +220,6 @@ func (b *bench) command(ctx context.Context, path string, env []string, args ...
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + b.path("home"),
 		"LANG=C.UTF-8",
-		"PYTHONDONTWRITEBYTECODE=1",
 	}, env...)
 	return c
 }
@@ -254,6 +256,17 @@ func (b *bench) syncDisk(ctx context.Context, dir string) (float64, error) {
 
 // A side measures one figure in a round of its own names.
 type side func(round int) (float64, error)
+
+// settled has a side begin when nothing that others have written is left for it
+// to write out.
+func (b *bench) settled(ctx context.Context, s side) side {
+	return func(round int) (float64, error) {
+		if _, err := b.syncDisk(ctx, b.dir); err != nil {
+			return 0, err
+		}
+		return s(round)
+	}
+}
 
 // interleave has the sides take turns, another one beginning each round, and
 // returns the samples of each.

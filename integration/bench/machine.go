@@ -44,15 +44,20 @@ func (m *machine) command(ctx context.Context, args ...string) *exec.Cmd {
 	}, args...)
 }
 
-// runTrue returns the command that runs true in the environment of a lock file.
+// run returns the command that runs another one in the environment of a lock file.
+func (m *machine) run(ctx context.Context, lock string, command ...string) *exec.Cmd {
+	return m.command(ctx, append([]string{"run", "--offline", "--python", m.b.python, "-r", lock, "--"}, command...)...)
+}
+
 func (m *machine) runTrue(ctx context.Context, lock string) *exec.Cmd {
-	return m.command(ctx, "run", "--offline", "--python", m.b.python, "-r", lock, "--", "true")
+	return m.run(ctx, lock, "true")
 }
 
 // mount mounts the environment of a lock file and returns how long it took, in
 // seconds.
-func (m *machine) mount(ctx context.Context, lock, dir string) (float64, error) {
-	return timed(m.command(ctx, "mount", "--offline", "--python", m.b.python, "-r", lock, dir))
+func (m *machine) mount(ctx context.Context, lock, dir string, flags ...string) (float64, error) {
+	args := append([]string{"mount", "--offline", "--python", m.b.python, "-r", lock}, flags...)
+	return timed(m.command(ctx, append(args, dir)...))
 }
 
 func (m *machine) umount(ctx context.Context, dir string) error {
@@ -115,7 +120,7 @@ func (b *bench) fillUVCache(ctx context.Context, server *wheelhouse.Server) (str
 
 // uvMakes makes a venv of a lock file from a cache that has everything, as uv
 // does by default, and returns how long both commands took, in seconds.
-func (b *bench) uvMakes(ctx context.Context, dir, lock string) (float64, error) {
+func (b *bench) uvMakes(ctx context.Context, dir, lock string, flags ...string) (float64, error) {
 	cache, err := b.uvCache()
 	if err != nil {
 		return 0, err
@@ -124,7 +129,7 @@ func (b *bench) uvMakes(ctx context.Context, dir, lock string) (float64, error) 
 	if err != nil {
 		return 0, err
 	}
-	sync, err := b.uvSync(ctx, cache, dir, lock, "--offline")
+	sync, err := b.uvSync(ctx, cache, dir, lock, append(flags, "--offline")...)
 	return venv + sync, err
 }
 
@@ -144,6 +149,18 @@ func (b *bench) installNative(ctx context.Context) (string, error) {
 		return "", err
 	}
 	_, err = b.syncDisk(ctx, dir)
+	return dir, err
+}
+
+// firstImported makes a venv as uv does by default and imports in it once, so that
+// it has the bytecode.
+func (b *bench) firstImported(ctx context.Context) (string, error) {
+	b.logf("    a venv with all wheels, linked, and bytecode")
+	dir := b.path("imported")
+	if _, err := b.uvMakes(ctx, dir, b.lock); err != nil {
+		return "", err
+	}
+	_, err := b.imports(ctx, dir, large)
 	return dir, err
 }
 

@@ -152,7 +152,7 @@ func (r Row) String() string {
 	line := fmt.Sprintf(columns, r.What, r.Unit.format(r.Sitefs), other, ratio, goal, met)
 	b.WriteString(strings.TrimRight(line, " \n") + "\n")
 	if r.Note != "" {
-		fmt.Fprintf(&b, "    %s\n", r.Note)
+		fmt.Fprintf(&b, "    %s\n", strings.ReplaceAll(r.Note, "\n", "\n    "))
 	}
 	return b.String()
 }
