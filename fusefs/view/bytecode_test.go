@@ -28,6 +28,7 @@ type source struct {
 // compiler is a Bytecode whose .pyc are what compile says, kept as files with
 // something behind that is not theirs.
 type compiler struct {
+	tag string
 	dir string
 
 	// compile returns a .pyc, or none and whether that is final.
@@ -44,7 +45,7 @@ type compiler struct {
 const trailer = "what is behind the .pyc"
 
 func newCompiler(t testing.TB, compile func(cancel <-chan struct{}, a tree.Attr, opt int) (string, bool)) *compiler {
-	return &compiler{dir: t.TempDir(), compile: compile, sizes: make(map[source]int64), final: make(map[source]bool)}
+	return &compiler{tag: "cpython-312", dir: t.TempDir(), compile: compile, sizes: make(map[source]int64), final: make(map[source]bool)}
 }
 
 // always compiles everything.
@@ -52,7 +53,7 @@ func always(_ <-chan struct{}, a tree.Attr, opt int) (string, bool) {
 	return fmt.Sprintf("bytecode of %s, opt %d", a.Digest, opt), false
 }
 
-func (c *compiler) Tag() string { return "cpython-312" }
+func (c *compiler) Tag() string { return c.tag }
 
 func (c *compiler) path(s source) string {
 	return filepath.Join(c.dir, fmt.Sprintf("%s.%d", s.digest, s.opt))
@@ -97,6 +98,13 @@ func (c *compiler) Used(id tree.ID, opt int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.used = append(c.used, fmt.Sprintf("%d.%d", id, opt))
+}
+
+// usedSoFar returns the arguments of all calls of Used.
+func (c *compiler) usedSoFar() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.used)
 }
 
 // newSources serves a tree of sources and of what only looks like them.
@@ -563,24 +571,24 @@ func TestUsed(t *testing.T) {
 		return e.NodeId
 	}
 	made := find(0)
-	if len(c.used) != 0 {
-		t.Fatalf("%q used before a READ", c.used)
+	if used := c.usedSoFar(); len(used) != 0 {
+		t.Fatalf("%q used before a READ", used)
 	}
 	f.readNode(made, 2, 5)
-	if len(c.used) != 0 {
-		t.Fatalf("%q used after a READ of the middle", c.used)
+	if used := c.usedSoFar(); len(used) != 0 {
+		t.Fatalf("%q used after a READ of the middle", used)
 	}
 	f.content(t, made, 2)
 	f.content(t, made, 1)
 	want := []string{fmt.Sprintf("%d.0", f.find(t, "m0.py").NodeId)}
-	if !slices.Equal(c.used, want) {
-		t.Errorf("%q used, want %q, once", c.used, want)
+	if used := c.usedSoFar(); !slices.Equal(used, want) {
+		t.Errorf("%q used, want %q, once", used, want)
 	}
 	// What was there before is none of its business.
 	c.Lookup(nil, 0, tree.Attr{Digest: digest.Of([]byte("x = 1\n"))}, 0, true)
 	f.content(t, find(1), 1)
-	if !slices.Equal(c.used, want) {
-		t.Errorf("%q used, want %q", c.used, want)
+	if used := c.usedSoFar(); !slices.Equal(used, want) {
+		t.Errorf("%q used, want %q", used, want)
 	}
 }
 
