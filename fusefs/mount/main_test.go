@@ -10,7 +10,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,10 +23,17 @@ import (
 	"github.com/sitefs/sitefs/manifest/tree"
 )
 
-// The test binary is also the server, as sitefs itself is.
+// roles are what the test binary is besides: the server, as sitefs itself is, and
+// processes that tests need. Each takes one argument.
+var roles = map[string]func(arg string) error{
+	"serve":     serve,
+	"companion": companion,
+	"stat":      statAll,
+}
+
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "serve" {
-		if err := serve(os.Args[2]); err != nil {
+	if len(os.Args) == 3 && roles[os.Args[1]] != nil {
+		if err := roles[os.Args[1]](os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -33,13 +42,32 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// statAll looks up as many names as the argument says, N:PATH, at once.
+func statAll(arg string) error {
+	number, prefix, _ := strings.Cut(arg, ":")
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { os.Lstat(prefix + strconv.Itoa(i)) })
+	}
+	wg.Wait()
+	return nil
+}
+
 // serverConfig tells the server process of a test what to mount.
 type serverConfig struct {
-	Config mount.Config
+	mount.Config
+
 	Source string // a directory: its files become the tree, beside the fixed ones
 	Added  int64  // when the tree was made, Unix seconds
 	Fail   string // how to go wrong
 	Gate   string // a FIFO that somebody opens before the server goes on
+
+	Companion []string        // its command; the status shows its report
+	Bytecode  json.RawMessage `json:",omitempty"` // what the status shows
 }
 
 func serve(arg string) error {
@@ -66,6 +94,16 @@ func serve(arg string) error {
 		return err
 	}
 	c.Config.FS = fs
+	if c.Bytecode != nil {
+		c.Config.Bytecode = func() json.RawMessage { return c.Bytecode }
+	}
+	if c.Companion != nil {
+		var conn *os.File
+		if c.Config.Companion, conn, err = mount.NewCompanion(c.Companion); err != nil {
+			return mount.Fail(err)
+		}
+		c.Config.Bytecode = func() json.RawMessage { return askReport(conn) }
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	return mount.Serve(ctx, c.Config)

@@ -5,7 +5,8 @@
 // terminal's signal reaches it. In it a supervisor holds what a mount is: the
 // mount point, the control socket, the leases and the decision to go; a worker
 // answers the kernel's requests. They are separate so that they can become
-// separate processes.
+// separate processes. Beside them there may be a companion, a process that the
+// file system asks for what takes long or may go wrong.
 //
 // A lease is an open connection to the control socket. Whoever runs in the
 // environment holds one by inheriting it, through exec and fork, and gives it
@@ -118,6 +119,9 @@ type Status struct {
 
 	// Info is what the server was given to tell.
 	Info json.RawMessage `json:"info,omitempty"`
+
+	// Bytecode is what the file system tells of the bytecode that it serves.
+	Bytecode json.RawMessage `json:"bytecode,omitempty"`
 }
 
 // The readiness pipe carries "ok\n", or a code from this table, a newline and

@@ -42,6 +42,12 @@ type Config struct {
 
 	// Info is shown in the status.
 	Info json.RawMessage
+
+	// Companion is the process that FS may ask, if any.
+	Companion *Companion
+
+	// Bytecode returns what the status shows of bytecode; nil for nothing.
+	Bytecode func() json.RawMessage
 }
 
 // maxProcs bounds what the runtime keeps per processor. Requests are answered

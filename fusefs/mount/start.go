@@ -197,9 +197,14 @@ const (
 	stageSecond = "2"
 )
 
-// serverEnv returns the environment for a stage of the server. VIRTUAL_ENV is
-// left out: it marks processes that use a mount.
+// serverEnv returns the environment for a stage of the server.
 func serverEnv(env []string, stage string) []string {
+	return append(cleanEnv(env), stageVar+"="+stage)
+}
+
+// cleanEnv returns the environment for what belongs to a server. VIRTUAL_ENV is
+// left out: it marks processes that use a mount.
+func cleanEnv(env []string) []string {
 	var kept []string
 	for _, e := range env {
 		name, _, _ := strings.Cut(e, "=")
@@ -207,7 +212,7 @@ func serverEnv(env []string, stage string) []string {
 			kept = append(kept, e)
 		}
 	}
-	return append(kept, stageVar+"="+stage)
+	return kept
 }
 
 // Daemonize is the first thing that a server command does. Where it returns

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"log"
@@ -74,6 +75,9 @@ func newSupervisor(c Config, dev *device, number uint64, w *worker, socket *net.
 // has no more requests.
 func (s *supervisor) run(ctx context.Context) error {
 	go s.accept()
+	if s.Companion != nil {
+		go s.Companion.run()
+	}
 	select {
 	case <-s.goneCh:
 	case <-s.worker.done:
@@ -94,6 +98,9 @@ func (s *supervisor) run(ctx context.Context) error {
 	err := s.home.leave(s.socket, s.removeDir)
 	close(s.clean)
 	<-s.worker.done
+	if s.Companion != nil {
+		err = errors.Join(err, s.Companion.stop())
+	}
 	return errors.Join(err, s.worker.err, s.dev.close())
 }
 
@@ -352,6 +359,10 @@ func (s *supervisor) leaseList() []Process {
 }
 
 func (s *supervisor) status() *Status {
+	var bytecode json.RawMessage
+	if s.Bytecode != nil {
+		bytecode = s.Bytecode()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	state := StateWarm
@@ -373,5 +384,6 @@ func (s *supervisor) status() *Status {
 		Requests: requests,
 		Errors:   failed,
 		Info:     s.Info,
+		Bytecode: bytecode,
 	}
 }

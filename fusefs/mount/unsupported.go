@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
 	"runtime"
 	"syscall"
 
@@ -31,6 +32,17 @@ func newWorker(int, fuse.RawFileSystem, *log.Logger) (*worker, error) { return n
 
 func (*worker) run()                              {}
 func (*worker) counts() (map[string]int64, int64) { return nil, 0 }
+
+// A Companion is a process beside the server that the file system may ask.
+type Companion struct{}
+
+// NewCompanion returns an error: there are no mounts to accompany.
+func NewCompanion(command []string) (*Companion, *os.File, error) {
+	return nil, nil, fmt.Errorf("%w: no companion on %s", errors.ErrUnsupported, runtime.GOOS)
+}
+
+func (*Companion) run()        {}
+func (*Companion) stop() error { return nil }
 
 func prepare(dir string, avoid []string) (made []string, err error) { return nil, nil }
 func detachDead(dir string) (found bool, err error)                 { return false, nil }
