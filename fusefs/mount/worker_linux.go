@@ -37,9 +37,14 @@ const (
 	// a page in to deliver it.
 	populated = 16 << 10
 
-	// maxReaders bounds the threads. A reader is added when all are busy, and the
-	// kernel sends more than 12 requests at once only if so many processes wait.
-	maxReaders = 64
+	// maxReaders bounds the requests that are answered at once. A reader is added
+	// when all are busy. Most answer at once, but a LOOKUP may wait for seconds,
+	// and so may as many as the file system lets wait (256) and those of a burst.
+	maxReaders = 512
+
+	// maxIdle is how many readers stay when there is nothing to do: the kernel
+	// sends 12 requests at once beyond those that processes wait for.
+	maxIdle = 16
 )
 
 // options is the recipe for a mount that sends no messages once it is hot.
@@ -150,8 +155,8 @@ func (w *worker) missing(err error) {
 	w.log.Printf("adding a reader of requests: %v", err)
 }
 
-// reader takes one request after the other. Its buffers stay for the life of
-// the process.
+// reader takes one request after the other. Its buffers stay for as long as it
+// does.
 type reader struct {
 	*worker
 	poll int       // an epoll of its own: of several, the kernel wakes one
@@ -207,7 +212,8 @@ func (r *reader) close() {
 	}
 }
 
-// run serves until the mount ends or the worker is stopped, which are no errors.
+// run serves until the mount ends, the worker is stopped, or other readers have
+// nothing to do: these are no errors.
 func (r *reader) run() error {
 	for {
 		n, err := r.next()
@@ -218,7 +224,23 @@ func (r *reader) run() error {
 			r.add() // nobody is left to take a request while this one waits
 		}
 		r.handle(n)
-		r.idle.Add(1)
+		if !r.rest() {
+			return nil
+		}
+	}
+}
+
+// rest makes the reader an idle one. It returns false where there are enough.
+func (w *worker) rest() bool {
+	for {
+		n := w.idle.Load()
+		if n >= maxIdle {
+			w.count.Add(-1)
+			return false
+		}
+		if w.idle.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
 }
 

@@ -18,27 +18,69 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// slowFS has no files. Looking up a name that begins with "slow" takes until
-// release is closed.
+// slowFS is a directory with one file. Looking up a name that begins with "slow"
+// takes until release is closed or has a value for it, or until the process that
+// asked is interrupted.
 type slowFS struct {
 	fuse.RawFileSystem
 	asked   chan string
 	release chan struct{}
 }
 
-func (f *slowFS) Lookup(_ <-chan struct{}, _ *fuse.InHeader, name string, _ *fuse.EntryOut) fuse.Status {
-	if strings.HasPrefix(name, "slow") {
-		f.asked <- name
-		<-f.release
-	}
-	if name == "panic" {
+func newSlowFS() *slowFS {
+	return &slowFS{fuse.NewDefaultRawFileSystem(), make(chan string), make(chan struct{})}
+}
+
+const (
+	slowFile    = "file"
+	slowContent = "content"
+	slowFileID  = 2
+)
+
+func (f *slowFS) Lookup(cancel <-chan struct{}, _ *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	switch {
+	case name == slowFile:
+		out.NodeId = slowFileID
+		out.Attr = f.attr(slowFileID)
+		return fuse.OK
+	case name == "panic":
 		panic("a fault in a mapped table is a panic")
+	case strings.HasPrefix(name, "slow"):
+		f.asked <- name
+		select {
+		case <-f.release:
+		case <-cancel:
+		}
 	}
 	return fuse.ENOENT
 }
 
 func (f *slowFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
-	out.Attr = fuse.Attr{Ino: in.NodeId, Mode: syscall.S_IFDIR | 0o755, Nlink: 2}
+	out.Attr = f.attr(in.NodeId)
+	return fuse.OK
+}
+
+func (*slowFS) attr(id uint64) fuse.Attr {
+	if id == slowFileID {
+		return fuse.Attr{Ino: id, Mode: syscall.S_IFREG | 0o644, Nlink: 1, Size: uint64(len(slowContent))}
+	}
+	return fuse.Attr{Ino: id, Mode: syscall.S_IFDIR | 0o755, Nlink: 2}
+}
+
+func (*slowFS) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.OK }
+
+func (*slowFS) Read(_ <-chan struct{}, in *fuse.ReadIn, _ []byte) (fuse.ReadResult, fuse.Status) {
+	return fuse.ReadResultData([]byte(slowContent)[min(in.Offset, uint64(len(slowContent))):]), fuse.OK
+}
+
+func (*slowFS) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.OK }
+
+func (f *slowFS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	if in.Offset == 0 {
+		e := out.AddDirLookupEntry(fuse.DirEntry{Name: slowFile, Ino: slowFileID, Mode: syscall.S_IFREG, Off: 1})
+		e.NodeId = slowFileID
+		e.Attr = f.attr(slowFileID)
+	}
 	return fuse.OK
 }
 
@@ -72,7 +114,7 @@ func startWorker(t *testing.T, fs fuse.RawFileSystem, out io.Writer) (dir string
 }
 
 func TestReaderIsAddedWhenAllAreBusy(t *testing.T) {
-	fs := &slowFS{fuse.NewDefaultRawFileSystem(), make(chan string), make(chan struct{})}
+	fs := newSlowFS()
 	dir, w := startWorker(t, fs, io.Discard)
 	const n = 5
 	ended := make(chan error, n)
@@ -104,6 +146,149 @@ func TestReaderIsAddedWhenAllAreBusy(t *testing.T) {
 	}
 }
 
+// stats starts a process that looks up n slow names at once, and returns when the
+// first of them wait, as many as can.
+func stats(t *testing.T, fs *slowFS, dir string, n int) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "stat", fmt.Sprintf("%d:%s", n, filepath.Join(dir, "slow")))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range min(n, maxReaders) {
+		<-fs.asked
+	}
+	return cmd
+}
+
+// LOOKUPs that wait leave the mount to others, and leave nothing when they have
+// been answered.
+func TestManyRequestsWait(t *testing.T) {
+	for _, n := range []int{100, 300} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			fs := newSlowFS()
+			dir, w := startWorker(t, fs, io.Discard)
+			release := sync.OnceFunc(func() { close(fs.release) })
+			defer release()
+			waiting := stats(t, fs, dir, n)
+			if c := w.count.Load(); int(c) < n+1 {
+				t.Errorf("%d readers, and %d requests wait", c, n)
+			}
+			script := `ls && cat file && echo && stat -c %s file && ! stat absent 2>/dev/null`
+			cmd := exec.Command("sh", "-c", script)
+			cmd.Dir = dir
+			if out, err := cmd.CombinedOutput(); err != nil || string(out) != "file\ncontent\n7\n" {
+				t.Errorf("%q, %v", out, err)
+			}
+			interrupted := exec.Command("stat", filepath.Join(dir, "slow and interrupted"))
+			if err := interrupted.Start(); err != nil {
+				t.Fatal(err)
+			}
+			<-fs.asked
+			if err := interrupted.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			// Until its request is answered not even a killed process ends.
+			if err := interrupted.Wait(); err == nil {
+				t.Error("it was not killed")
+			}
+			release()
+			if err := waiting.Wait(); err != nil {
+				t.Error(err)
+			}
+			checkFewReaders(t, w)
+		})
+	}
+}
+
+func TestMoreRequestsWaitThanMay(t *testing.T) {
+	fs := newSlowFS()
+	dir, w := startWorker(t, fs, io.Discard)
+	release := sync.OnceFunc(func() { close(fs.release) })
+	defer release()
+	waiting := stats(t, fs, dir, maxReaders+1)
+	select {
+	case name := <-fs.asked:
+		t.Errorf("%q is answered by one reader too many", name)
+	default:
+	}
+	fs.release <- struct{}{}
+	<-fs.asked // the last one, when another has been answered
+	release()
+	if err := waiting.Wait(); err != nil {
+		t.Error(err)
+	}
+	checkFewReaders(t, w)
+}
+
+func TestReaderLeavesNoMemory(t *testing.T) {
+	_, w := startWorker(t, newSlowFS(), io.Discard)
+	<-w.inited
+	mapped := virtualSize(t)
+	const n = 200
+	for range n {
+		r, err := newReader(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.close()
+	}
+	// Meanwhile the runtime may have mapped something for itself.
+	if grown := virtualSize(t) - mapped; grown > n*maxTransfer {
+		t.Errorf("%d MiB more are mapped than before, and %d were for readers", grown>>20, n*2*maxTransfer>>20)
+	}
+}
+
+// checkFewReaders fails unless the readers that a burst has added end.
+func checkFewReaders(t *testing.T, w *worker) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for w.count.Load() > maxIdle || w.idle.Load() != w.count.Load() {
+		select {
+		case <-deadline:
+			t.Fatalf("%d readers, %d of them idle, want at most %d", w.count.Load(), w.idle.Load(), maxIdle)
+		case <-tick.C:
+		}
+	}
+	if n := epolls(t); n > maxIdle+1 { // the runtime has one too
+		t.Errorf("%d epoll descriptors for %d readers", n, w.count.Load())
+	}
+}
+
+func epolls(t *testing.T) int {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, fd := range fds {
+		if target, err := os.Readlink(filepath.Join("/proc/self/fd", fd.Name())); err == nil && strings.Contains(target, "eventpoll") {
+			n++
+		}
+	}
+	return n
+}
+
+// virtualSize returns how many bytes this process has mapped.
+func virtualSize(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pages int
+	if _, err := fmt.Sscan(string(b), &pages); err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
+
 // lines receives what is logged.
 type lines chan string
 
@@ -113,30 +298,35 @@ func (l lines) Write(p []byte) (int, error) {
 }
 
 func TestReaderThatCannotBeAdded(t *testing.T) {
-	fs := &slowFS{fuse.NewDefaultRawFileSystem(), make(chan string), make(chan struct{})}
-	logged := make(lines, 10)
+	fs := newSlowFS()
+	logged := make(lines, 100)
 	dir, w := startWorker(t, fs, logged)
 	release := sync.OnceFunc(func() { close(fs.release) })
 	defer release()
-	// The first is the one that the kernel's INIT had added, for the second there
-	// is no descriptor left.
-	cmds := make([]*exec.Cmd, 2)
+	<-w.inited
+	// More than there may be readers now: few, of those that INIT and the first
+	// LOOKUP had added.
+	cmds := make([]*exec.Cmd, 8)
+	inputs := make([]io.Writer, len(cmds))
 	for i := range cmds {
 		cmds[i] = exec.Command("sh", "-c", `read -r line; stat "$0"; true`, filepath.Join(dir, fmt.Sprint("slow", i)))
-		stdin, err := cmds[i].StdinPipe()
-		if err != nil {
+		var err error
+		if inputs[i], err = cmds[i].StdinPipe(); err != nil {
 			t.Fatal(err)
 		}
 		if err := cmds[i].Start(); err != nil {
 			t.Fatal(err)
 		}
-		if i > 0 {
-			noDescriptors(t)
+	}
+	noDescriptors(t)
+	go func() {
+		for range fs.asked {
 		}
-		if _, err := io.WriteString(stdin, "\n"); err != nil {
+	}()
+	for _, in := range inputs {
+		if _, err := io.WriteString(in, "\n"); err != nil {
 			t.Fatal(err)
 		}
-		<-fs.asked
 	}
 	select {
 	case line := <-logged:
@@ -152,6 +342,7 @@ func TestReaderThatCannotBeAdded(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	close(fs.asked)
 	select {
 	case <-w.done:
 		t.Errorf("the mount ended: %v", w.err)
@@ -177,7 +368,7 @@ func noDescriptors(t *testing.T) {
 }
 
 func TestHandlerPanics(t *testing.T) {
-	fs := &slowFS{fuse.NewDefaultRawFileSystem(), nil, nil}
+	fs := newSlowFS()
 	dir, w := startWorker(t, fs, io.Discard)
 	out, err := exec.Command("stat", filepath.Join(dir, "panic")).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), syscall.EIO.Error()) && !strings.Contains(strings.ToLower(string(out)), syscall.EIO.Error()) {
@@ -189,7 +380,7 @@ func TestHandlerPanics(t *testing.T) {
 }
 
 func TestStopLeavesTheMount(t *testing.T) {
-	fs := &slowFS{fuse.NewDefaultRawFileSystem(), nil, nil}
+	fs := newSlowFS()
 	dir, w := startWorker(t, fs, io.Discard)
 	<-w.inited
 	w.stop()
