@@ -2,6 +2,7 @@ package mount_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -244,6 +245,14 @@ func TestMountWaitsForItsUsers(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
+			eventually(t, testContext(t), func() string {
+				// A moment after it was started a process has no environment yet.
+				env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "environ"))
+				if len(env) == 0 {
+					return fmt.Sprint("no environment: ", err)
+				}
+				return ""
+			})
 			l.Close()
 			eventually(t, testContext(t), func() string {
 				if s := status(t, w); s.State != "warm" {
