@@ -34,18 +34,21 @@ var arrows = map[string][]string{
 	"manifest/tree":   {"manifest/digest"},
 	"manifest":        {"manifest/..."},
 
-	"store/internal/blob":    {"manifest/digest"},
-	"store/internal/catalog": {"manifest/digest"},
-	"store":                  {"manifest/digest", "manifest/tree", "manifest/wheel", "store/internal/..."},
-	"store/fetch":            {"manifest/digest", "manifest/lock", "manifest/wheel", "store"},
-	"store/resolve":          {"manifest/interp", "manifest/lock", "manifest/marker", "manifest/pyver", "manifest/tag"},
+	"store/internal/blob":              {"manifest/digest"},
+	"store/internal/catalog":           {"manifest/digest"},
+	"store":                            {"manifest/digest", "manifest/tree", "manifest/wheel", "store/internal/..."},
+	"store/bytecode":                   {"manifest/digest", "manifest/tree", "store/bytecode/internal/..."},
+	"store/bytecode/internal/compiler": {},
+	"store/bytecode/internal/imports":  {},
+	"store/fetch":                      {"manifest/digest", "manifest/lock", "manifest/wheel", "store"},
+	"store/resolve":                    {"manifest/interp", "manifest/lock", "manifest/marker", "manifest/pyver", "manifest/tag"},
 
 	"fusefs/view":  {"manifest/digest", "manifest/tree"},
 	"fusefs/mount": {"fusefs/view", "manifest/digest", "manifest/tree"},
 
-	"cmd/sitefs/internal/progress": {"manifest/lock", "store/fetch"},
-	"cmd/sitefs/internal/session":  {"fusefs/...", "manifest", "manifest/...", "store", "store/fetch", "store/resolve"},
-	"cmd/sitefs":                   {"cmd/sitefs/internal/...", "fusefs/mount", "manifest", "manifest/...", "store", "store/fetch", "store/resolve"},
+	"cmd/sitefs/internal/progress": {"manifest/lock", "store/bytecode", "store/fetch"},
+	"cmd/sitefs/internal/session":  {"fusefs/...", "manifest", "manifest/...", "store", "store/bytecode", "store/fetch", "store/resolve"},
+	"cmd/sitefs":                   {"cmd/sitefs/internal/...", "fusefs/mount", "manifest", "manifest/...", "store", "store/bytecode", "store/fetch", "store/resolve"},
 }
 
 // TestArrows holds the table above against the import clauses of every file,

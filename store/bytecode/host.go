@@ -1,0 +1,303 @@
+package bytecode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sitefs/sitefs/manifest/tree"
+	"github.com/sitefs/sitefs/store/bytecode/internal/compiler"
+	"github.com/sitefs/sitefs/store/bytecode/internal/imports"
+)
+
+const (
+	// rest is after how long without work an interpreter ends. It takes 20 ms to
+	// start and 10 MB to keep.
+	rest = 5 * time.Second
+
+	// startPatience is how long lookups wait for the first interpreter. One that
+	// hangs shall not hold up a program for as long as one that compiles.
+	startPatience = 2 * time.Second
+
+	// maxScan is the largest source whose imports are looked for, in bytes. Larger
+	// ones are tables.
+	maxScan = 1 << 20
+)
+
+// A HostConfig says for whom and how a host compiles.
+type HostConfig struct {
+	Cache   *Cache
+	Scratch string // a folder of this host's own, on the cache's file system
+
+	Tree *tree.Tree // the client's
+	Site string     // site-packages in the tree: "lib/python3.12/site-packages"
+
+	Python    string        // absolute path of the interpreter
+	Compilers int           // how many interpreters run at once
+	Nice      int           // added to their niceness
+	Idle      time.Duration // after how long without a request the host ends
+
+	Log *log.Logger
+}
+
+// Serve answers the client at the other end of conn, a non-blocking socket
+// (SOCK_SEQPACKET), until that closes, or nothing was asked for c.Idle. Then the
+// result is nil, and whatever was read has been answered: a request that comes
+// too late is left in the socket for the next host. Before Serve returns all
+// interpreters have ended.
+func Serve(ctx context.Context, conn *os.File, c HostConfig) (err error) {
+	w, err := newWorks(c.Cache, c.Scratch, compiler.Config{Python: c.Python, Nice: c.Nice})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	return newHost(conn, c, w).serve(ctx)
+}
+
+// A host compiles for one client.
+type host struct {
+	conf   HostConfig
+	conn   *os.File
+	layout *layout
+	queue  *queue
+	works  *works
+
+	ahead atomic.Uint32 // compiled ahead, the client doesn't know of yet
+
+	mu       sync.Mutex
+	starting int  // interpreters
+	running  int  // interpreters
+	slow     bool // none is running and one takes long to start
+}
+
+func newHost(conn *os.File, c HostConfig, w *works) *host {
+	l := &layout{tree: c.Tree, site: c.Site}
+	h := &host{conf: c, conn: conn, layout: l, queue: newQueue(l, c.Compilers), works: w}
+	start := w.start
+	w.start = func(ctx context.Context) (interpreter, error) { return h.start(ctx, start) }
+	return h
+}
+
+func (h *host) serve(ctx context.Context) error {
+	if err := checkConn(h.conn); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { h.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for range h.conf.Compilers {
+		workers.Go(func() { h.work(ctx) })
+	}
+	return h.read(ctx)
+}
+
+// read takes requests until the client has gone or has nothing to ask.
+func (h *host) read(ctx context.Context) error {
+	buf := make([]byte, maxMessage)
+	for {
+		if err := h.conn.SetReadDeadline(time.Now().Add(h.conf.Idle)); err != nil {
+			return err
+		}
+		if ctx.Err() != nil { // after the line above, which undoes what ctx's end has set
+			return context.Cause(ctx)
+		}
+		n, err := h.conn.Read(buf)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if ctx.Err() == nil && h.queue.empty() {
+				return nil
+			}
+		case err != nil:
+			return err
+		default:
+			if err := h.handle(buf[:n]); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// handle takes one request.
+func (h *host) handle(b []byte) error {
+	r, err := decodeRequest(b)
+	if err != nil {
+		return fmt.Errorf("%w: the server is of another version of sitefs", err)
+	}
+	if r.kind == msgUsed {
+		h.follow(r.node, r.opt)
+		return nil
+	}
+	if !h.queue.ask(r.seq, r.node, r.opt) {
+		h.send(reply{kind: msgReply, result: notNow, seq: r.seq, reason: fmt.Sprintf("node %d is no Python source", r.node)})
+	}
+	h.mu.Lock()
+	slow := h.slow
+	h.mu.Unlock()
+	if slow {
+		h.refuse(notNow, h.slowness())
+	}
+	return nil
+}
+
+// work makes entries until ctx ends.
+func (h *host) work(ctx context.Context) {
+	m := &maker{works: h.works}
+	defer func() { h.retire(m) }()
+	idle := time.NewTimer(rest)
+	defer idle.Stop()
+	for ctx.Err() == nil {
+		if j := h.queue.take(); j != nil {
+			h.do(ctx, m, j)
+			idle.Reset(rest)
+			continue
+		}
+		h.progress()
+		select {
+		case <-ctx.Done():
+		case <-h.queue.wake:
+		case <-idle.C:
+			h.retire(m)
+		}
+	}
+}
+
+// do makes one entry and answers who waits for it.
+func (h *host) do(ctx context.Context, m *maker, j *job) {
+	e, r, err := m.make(ctx, &j.source, j.opt, !j.ahead)
+	if ctx.Err() != nil {
+		return // nobody is there to answer, or the server says that all is lost
+	}
+	if err != nil {
+		h.conf.Log.Printf("%s: %v", j.source.Path, err)
+	}
+	if bad := (setback{}); errors.As(err, &bad) {
+		h.refuse(unable, bad.Error())
+		h.queue.done(j)
+		return
+	}
+	if err == nil && r == notNow {
+		h.queue.yield(j)
+		h.follow(j.node, j.opt)
+		return
+	}
+	if r == made && e.kind == kindFailure {
+		h.conf.Log.Printf("%s: %s", e.path, e.reason)
+	}
+	if r == made && j.ahead {
+		h.ahead.Add(1)
+		r = found
+	}
+	answer := reply{kind: msgReply, result: r}
+	if err != nil {
+		answer.result, answer.path, answer.reason = notNow, j.source.Path, err.Error()
+	}
+	for _, answer.seq = range h.queue.done(j) {
+		h.send(answer)
+		if r == made {
+			answer.result = found // it is made for one
+		}
+	}
+	if j.ahead {
+		h.follow(j.node, j.opt)
+	}
+}
+
+// refuse answers all who wait that they get nothing, and forgets the guesses.
+func (h *host) refuse(r result, reason string) {
+	for _, seq := range h.queue.drop() {
+		h.send(reply{kind: msgReply, result: r, seq: seq, reason: reason})
+	}
+}
+
+// follow guesses that what a source imports is asked for next.
+func (h *host) follow(node tree.ID, opt int) {
+	s, ok := h.layout.source(node)
+	if !ok || s.Size > maxScan {
+		return
+	}
+	text, err := h.conf.Cache.blobs.ReadBlob(s.Digest)
+	if err != nil {
+		return // whoever asks for its bytecode is told
+	}
+	h.queue.guess(h.layout.imported(node, imports.Scan(text)), opt)
+}
+
+// progress tells the client what was compiled ahead since it last heard.
+func (h *host) progress() {
+	if h.ahead.Load() > 0 {
+		h.send(reply{kind: msgProgress})
+	}
+}
+
+// send sends a message with the number of sources compiled ahead. A client that
+// is gone gets none, which read finds out.
+func (h *host) send(r reply) {
+	r.ahead = h.ahead.Swap(0)
+	_, _ = h.conn.Write(r.encode())
+}
+
+// start starts an interpreter and has nobody wait if that takes long.
+func (h *host) start(ctx context.Context, start func(context.Context) (interpreter, error)) (interpreter, error) {
+	h.mu.Lock()
+	h.starting++
+	h.mu.Unlock()
+	timer := time.AfterFunc(startPatience, h.slowStart)
+	defer timer.Stop()
+	python, err := start(ctx)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.starting--
+	if err == nil {
+		h.running++
+		python = &counted{python, h}
+	}
+	h.slow = h.slow && h.running == 0 && h.starting > 0
+	return python, err
+}
+
+// slowStart is called when an interpreter had its time to start.
+func (h *host) slowStart() {
+	h.mu.Lock()
+	h.slow = h.running == 0 && h.starting > 0
+	slow := h.slow
+	h.mu.Unlock()
+	if slow {
+		h.refuse(notNow, h.slowness())
+	}
+}
+
+func (h *host) slowness() string {
+	return fmt.Sprintf("interpreter %q hasn't started after %v", h.conf.Python, startPatience)
+}
+
+// retire ends a maker's interpreter.
+func (h *host) retire(m *maker) {
+	if err := m.rest(); err != nil {
+		h.conf.Log.Printf("interpreter %q: %v", h.conf.Python, err)
+	}
+}
+
+// A counted interpreter is one of its host's running ones.
+type counted struct {
+	interpreter
+	host *host
+}
+
+func (c *counted) Close() error {
+	c.host.mu.Lock()
+	c.host.running--
+	c.host.mu.Unlock()
+	return c.interpreter.Close()
+}
