@@ -256,7 +256,7 @@ func (u *unread) add(pid uint32) {
 // reset starts again at 0. A slot that changes meanwhile is another process's.
 func (u *unread) reset(pid uint32) {
 	s := u.slot(pid)
-	if v := s.Load(); v != 0 && v>>32 == uint64(pid) {
+	if v := s.Load(); v>>32 == uint64(pid) {
 		s.CompareAndSwap(v, 0)
 	}
 }

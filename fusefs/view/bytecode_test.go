@@ -512,6 +512,10 @@ func TestProcessThatOnlyLooks(t *testing.T) {
 	if compiles(looker, n-2) {
 		t.Error("compiled because another process read")
 	}
+	f.content(t, e.NodeId, sameSlot)
+	if compiles(looker, n-2) {
+		t.Error("compiled because a process that shares the slot read")
+	}
 	f.content(t, e.NodeId, looker)
 	for i := range mostUnread {
 		if !compiles(looker, n/2+i) {
@@ -557,6 +561,15 @@ func TestFailuresAreCounted(t *testing.T) {
 	}
 	if got := c.compiled.Load(); got != mostUnread {
 		t.Errorf("%d compiled for a process that reads none, want %d", got, mostUnread)
+	}
+	// One that is remembered costs nothing.
+	const other = 2
+	for range n {
+		f.lookup(cache, other, module(0))
+	}
+	f.lookup(cache, other, module(n-1))
+	if got := c.compiled.Load(); got != mostUnread+1 {
+		t.Errorf("%d compiled after the failures of another process, want %d", got, mostUnread+1)
 	}
 }
 

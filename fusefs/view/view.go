@@ -21,13 +21,13 @@
 // whatever walks the tree sees the tree. Their IDs are arithmetic too: bits 60
 // to 62 are 0 for a node of the tree, 1 for the __pycache__ of the directory in
 // the bits below, and 2, 3 and 4 for the .pyc, .opt-1.pyc and .opt-2.pyc of the
-// source in the bits below. The served directory counts under its own number.
+// source in the bits below, both as the tree numbers them.
 //
 // A .pyc that there is has the size that was looked up, and one that there
 // never will be is absent for good. Anything else ends the LOOKUP with an
 // error, which the kernel does not keep: an import takes it for a missing file
-// and the next one asks again. A LOOKUP of a .pyc is thus the one request that
-// may wait, and it ends when the process that waits is interrupted.
+// and the next one asks again. Only a LOOKUP or GETATTR of a .pyc may wait thus
+// for more than a disk, and it ends when the process that waits is interrupted.
 //
 // A process that has sources compiled and reads none of the results, as an
 // uninstaller does, stops having them compiled. The counts for that, and which
