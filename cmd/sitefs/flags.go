@@ -32,6 +32,7 @@ type environment struct {
 	request session.Request
 	offline bool
 	refresh bool
+	compile bool
 }
 
 func (e *environment) register(c *cobra.Command) {
@@ -39,7 +40,7 @@ func (e *environment) register(c *cobra.Command) {
 	f, r := c.Flags(), &e.request
 	f.StringArrayVarP(&r.Locks, "requirements", "r", nil, "lock `FILE` (pylock.toml)")
 	f.StringArrayVar(&r.With, "with", nil, "a requirement, a wheel or a folder of wheels (`REQ`)")
-	f.StringVarP(&r.Python, "python", "p", os.Getenv("SITEFS_PYTHON"), "the interpreter: a `PATH`, 3.12, 3.13t, pypy3.10, '>=3.11'")
+	registerPython(c, &r.Python)
 	f.StringSliceVar(&r.Select.Extras, "extra", nil, "with this `EXTRA` of the locked project")
 	f.BoolVar(&r.Select.AllExtras, "all-extras", false, "with all extras")
 	f.StringSliceVar(&r.Select.Groups, "group", nil, "with this dependency `GROUP`")
@@ -52,6 +53,31 @@ func (e *environment) register(c *cobra.Command) {
 	registerLeniency(c, &r.Leniency)
 	f.BoolVar(&e.offline, "offline", false, "use what is here, ask no network")
 	f.BoolVar(&e.refresh, "refresh", false, "ask the resolver again")
+	registerCompile(c, &e.compile)
+}
+
+func registerCompile(c *cobra.Command, compile *bool) {
+	c.Flags().BoolVar(compile, "compile", false, "compile all modules now; else each is compiled when it is first imported")
+}
+
+// make opens a session and returns the environment that the flags name.
+func (e *environment) make(c *cobra.Command) (*session.Session, *session.Environment, error) {
+	s, err := e.open(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	env, err := s.Environment(c.Context(), e.request)
+	if err != nil {
+		return nil, nil, err
+	}
+	if e.compile {
+		err = s.Compile(c.Context(), env)
+	}
+	return s, env, err
+}
+
+func registerPython(c *cobra.Command, python *string) {
+	c.Flags().StringVarP(python, "python", "p", os.Getenv("SITEFS_PYTHON"), "the interpreter: a `PATH`, 3.12, 3.13t, pypy3.10, '>=3.11'")
 }
 
 func registerLeniency(c *cobra.Command, l *session.Leniency) {

@@ -31,11 +31,7 @@ default, and returns when it is ready. It stays until ` + "`sitefs umount`" + `.
 			if options.Prefix != "" && !filepath.IsAbs(options.Prefix) {
 				return usageError{fmt.Errorf("--prefix is %q, want the absolute path at which the environment will be seen", options.Prefix)}
 			}
-			s, err := flags.open(c)
-			if err != nil {
-				return err
-			}
-			env, err := s.Environment(c.Context(), flags.request)
+			s, env, err := flags.make(c)
 			if err != nil {
 				return err
 			}

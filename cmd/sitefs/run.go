@@ -46,11 +46,7 @@ func enter(c *cobra.Command, flags *environment, keep time.Duration, says func(*
 	if err := keepFromEnv(c, &keep); err != nil {
 		return err
 	}
-	s, err := flags.open(c)
-	if err != nil {
-		return err
-	}
-	env, err := s.Environment(c.Context(), flags.request)
+	s, env, err := flags.make(c)
 	if err != nil {
 		return err
 	}

@@ -23,12 +23,34 @@ func newServer() *cobra.Command {
 			return server.Serve(c.Context())
 		},
 	}
+	registerHost(c, &server.Host)
 	f := c.Flags()
-	f.StringVar(&server.Store, "store", "", "")
-	f.StringVar(&server.Tree, "tree", "", "")
 	f.StringVar(&server.Prefix, "prefix", "", "")
 	f.StringVar(&server.Layout, "layout", session.LayoutVenv, "")
 	f.DurationVar(&server.Keep, "keep", defaultKeep, "")
 	f.StringVar(&server.Info, "info", "{}", "")
 	return c
+}
+
+// newHost returns the hidden verb that compiles for a mount.
+func newHost() *cobra.Command {
+	var host session.Host
+	c := &cobra.Command{
+		Use:    session.HostVerb,
+		Short:  "Compile for a mount (started by its server)",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(c *cobra.Command, _ []string) error { return host.Serve(c.Context()) },
+	}
+	registerHost(c, &host)
+	return c
+}
+
+func registerHost(c *cobra.Command, h *session.Host) {
+	f := c.Flags()
+	f.StringVar(&h.Store, "store", "", "")
+	f.StringVar(&h.Tree, "tree", "", "")
+	f.StringVar(&h.Python, "python", "", "")
+	f.StringVar(&h.Code.Tag, "cache-tag", "", "")
+	f.StringVar(&h.Code.Magic, "magic", "", "")
 }

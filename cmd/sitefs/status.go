@@ -13,6 +13,7 @@ import (
 
 	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
 	"github.com/sitefs/sitefs/fusefs/mount"
+	"github.com/sitefs/sitefs/store/bytecode"
 )
 
 func newStatus() *cobra.Command {
@@ -94,6 +95,17 @@ func describe(s mount.Status) string {
 	}
 	line("requests", "%d (%s)", total(s.Requests), strings.Join(kinds, ", "))
 	line("errors", "%d", s.Errors)
+	var code bytecode.Status
+	if len(s.Bytecode) == 0 || json.Unmarshal(s.Bytecode, &code) != nil {
+		return b.String() // a server that died, or one of another version
+	}
+	line("bytecode", "%d found, %d compiled (%d ahead of need), %d failed", code.Hits, code.Compiled, code.Ahead, code.Failed)
+	if code.Off != "" {
+		line("", "nothing is compiled: %s", code.Off)
+	}
+	for _, f := range code.Failures {
+		line("", "%s: %s", f.Path, f.Reason)
+	}
 	return b.String()
 }
 

@@ -41,6 +41,9 @@ func NewCompanion(command []string) (*Companion, *os.File, error) {
 	return nil, nil, fmt.Errorf("%w: no companion on %s", errors.ErrUnsupported, runtime.GOOS)
 }
 
+// CompanionConn returns, in a companion, its end of the socket.
+func CompanionConn() *os.File { return nil }
+
 func (*Companion) run()        {}
 func (*Companion) stop() error { return nil }
 

@@ -441,6 +441,10 @@ const mtimeBits = 28
 
 func bitsOf(d digest.Digest) uint32 { return binary.LittleEndian.Uint32(d[:]) }
 
+// SourceTime returns the modification time, in Unix seconds, of a "*.py" file
+// with that content, in every tree. See [Attr].
+func SourceTime(content digest.Digest) int64 { return mtimeOf(bitsOf(content)) }
+
 func mtimeOf(bits uint32) int64 { return epoch + int64(bits&(1<<mtimeBits-1)) }
 
 // isPython reports whether importlib would take the name for a source file.

@@ -49,8 +49,8 @@ func (c *Cache) Missing(sources []Source, opt int) []Source {
 	return missing
 }
 
-// CompileAll makes the bytecode of sources that isn't there yet. Progress, which may be nil, is called after each source with the number
-// that are done.
+// CompileAll makes the bytecode of sources that isn't there yet. Progress, which
+// may be nil, is called after each source with the number that are done.
 //
 // A source that doesn't compile is no error, but a full disk is, or an interpreter
 // that can't be used. When ctx ends, the error is ctx's. The summary is of what was

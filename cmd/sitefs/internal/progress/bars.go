@@ -12,7 +12,14 @@ import (
 // refresh is how often the lines are rewritten: seldom enough to be read.
 const refresh = 100 * time.Millisecond
 
-// bars shows a board on a terminal: to mpb, which knows the size of the
+// A picture is what a terminal shows of some work: a line at the bottom and those
+// above it.
+type picture interface {
+	line(now time.Time, width int) string
+	lines(now time.Time, width int) []string
+}
+
+// bars shows a picture on a terminal: to mpb, which knows the size of the
 // terminal and moves the cursor, it is one bar with lines above it. A terminal
 // that goes away ends the display and nothing else.
 type bars struct {
@@ -20,14 +27,14 @@ type bars struct {
 	erase    func()
 }
 
-func newBars(out io.Writer, b *board, now func() time.Time) *bars {
+func newBars(out io.Writer, of picture, now func() time.Time) *bars {
 	bottom := func(w io.Writer, s decor.Statistics) error {
-		_, err := io.WriteString(w, b.line(now(), s.AvailableWidth))
+		_, err := io.WriteString(w, of.line(now(), s.AvailableWidth))
 		return err
 	}
 	above := func(w io.Writer, s decor.Statistics) error {
 		// mpb puts each line above the one before.
-		for _, line := range b.lines(now(), s.AvailableWidth) {
+		for _, line := range of.lines(now(), s.AvailableWidth) {
 			if _, err := fmt.Fprintln(w, line); err != nil {
 				return err
 			}

@@ -1,11 +1,11 @@
 // Package progress shows what a first run does: per wheel what is being done,
-// how far it is, how fast and for how long still; without a terminal, one line
-// when it begins and one when it is done.
+// how far it is, how fast and for how long still, then the same of what is
+// compiled; without a terminal, one line when each begins and one when it is done.
 //
 // The invariant it keeps: what moves is gone when the work ends, and lines that
 // others write in between stay whole. It uses no colour, so NO_COLOR has
 // nothing to switch off, and ASCII only. It prints nothing when nothing has to
-// be fetched.
+// be fetched or compiled.
 package progress
 
 import (
@@ -21,8 +21,9 @@ import (
 	"github.com/sitefs/sitefs/store/fetch"
 )
 
-// A Display shows the progress of a fetch. It is a fetch.Progress, used for one
-// fetch at a time, and a Writer for lines that are to appear above it.
+// A Display shows the progress of a fetch and of what is compiled after it. It
+// is a fetch.Progress, used for one thing at a time, and a Writer for lines that
+// are to appear above it.
 type Display struct {
 	out   io.Writer
 	quiet bool
@@ -31,6 +32,7 @@ type Display struct {
 
 	mu    sync.Mutex
 	board *board
+	tally *tally
 	bars  *bars // nil unless something moves
 }
 
@@ -57,12 +59,26 @@ func (d *Display) Begin(pins []lock.Pin) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.board = newBoard(pins, d.now())
+	d.begin(d.board, d.board.opening())
+}
+
+// begin shows a picture where it can move, and else says what is done. The
+// caller holds mu.
+func (d *Display) begin(of picture, opening string) {
 	switch {
 	case d.quiet:
 	case d.moves:
-		d.bars = newBars(d.out, d.board, d.now)
+		d.bars = newBars(d.out, of, d.now)
 	default:
-		d.say(d.board.opening())
+		d.say(opening)
+	}
+}
+
+// end takes the picture away. The caller holds mu.
+func (d *Display) end() {
+	if d.bars != nil {
+		d.bars.close()
+		d.bars = nil
 	}
 }
 
@@ -77,10 +93,7 @@ func (d *Display) Start(pin lock.Pin) fetch.Task {
 func (d *Display) End(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.bars != nil {
-		d.bars.close()
-		d.bars = nil
-	}
+	d.end()
 	if err == nil && !d.quiet {
 		d.say(d.board.closing(d.now()))
 	}

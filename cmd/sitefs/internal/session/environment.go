@@ -15,6 +15,7 @@ import (
 	"github.com/sitefs/sitefs/manifest/lock"
 	"github.com/sitefs/sitefs/manifest/pyver"
 	"github.com/sitefs/sitefs/store"
+	"github.com/sitefs/sitefs/store/bytecode"
 	"github.com/sitefs/sitefs/store/resolve"
 )
 
@@ -24,9 +25,10 @@ var ErrCollision = errors.New("distributions collide")
 // An Environment is a tree of the store and where it came from.
 type Environment struct {
 	Tree   digest.Digest
-	Name   string // for people: the project's folder, or the first requirement
-	Source string // what it was made from, as a user would type it
-	Python string // path of the interpreter it is for
+	Name   string           // for people: the project's folder, or the first requirement
+	Source string           // what it was made from, as a user would type it
+	Python string           // path of the interpreter it is for
+	Code   bytecode.Version // what that interpreter compiles to
 
 	identity string
 }
@@ -37,6 +39,7 @@ type proof struct {
 	Found      string // the interpreter, as it was found
 	Key        string // its interp.Key
 	Executable string // the base interpreter that it led to
+	Code       bytecode.Version
 
 	// Of an environment that a resolver was asked for: its configuration, and
 	// when its answer is too old, in Unix seconds.
@@ -59,7 +62,7 @@ func (s *Session) Environment(ctx context.Context, req Request) (*Environment, e
 	if entry, ok := s.Store.Known(in.key); ok && !s.Refresh {
 		var p proof
 		if json.Unmarshal([]byte(entry.Note), &p) == nil && s.holds(ctx, finder, p) {
-			env.Tree, env.Python = entry.Tree, p.Executable
+			env.Tree, env.Python, env.Code = entry.Tree, p.Executable, p.Code
 			return env, nil
 		}
 	}
@@ -77,7 +80,7 @@ func (s *Session) Environment(ctx context.Context, req Request) (*Environment, e
 // holds reports whether what an entry was proved with is still so.
 func (s *Session) holds(ctx context.Context, finder *interp.Finder, p proof) bool {
 	key, err := finder.Key(ctx, p.Found)
-	if err != nil || key != p.Key {
+	if err != nil || key != p.Key || p.Code.Magic == "" { // not noted yet, before sitefs kept bytecode
 		return false
 	}
 	if p.Resolver == "" {
@@ -107,8 +110,8 @@ func (s *Session) make(ctx context.Context, finder *interp.Finder, in *inputs, e
 		return proof{}, err
 	}
 	s.Note(fmt.Sprintf("python: %s, from %s", py, py.Source))
-	env.Python = py.Executable
-	p := proof{Found: py.Found, Key: py.Key, Executable: py.Executable}
+	env.Python, env.Code = py.Executable, codeOf(py)
+	p := proof{Found: py.Found, Key: py.Key, Executable: py.Executable, Code: env.Code}
 	pins, err := s.locked(locks, py, in)
 	if err != nil {
 		return proof{}, err

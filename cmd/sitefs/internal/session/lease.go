@@ -86,8 +86,7 @@ func (s *Session) Mount(ctx context.Context, env *Environment, dir string, o Mou
 // Server is what a mount's server is told, as the flags of a hidden verb: who
 // looks at the process list sees what is mounted where.
 type Server struct {
-	Store  string
-	Tree   string
+	Host   // compiles for the mount
 	Dir    string
 	Prefix string
 	Layout string
@@ -128,6 +127,9 @@ func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.D
 		exe, ServerVerb,
 		"--store", s.Store.Dir(),
 		"--tree", env.Tree.String(),
+		"--python", env.Python,
+		"--cache-tag", env.Code.Tag,
+		"--magic", env.Code.Magic,
 		"--layout", o.Layout,
 		"--keep", keep.String(),
 		"--info", string(info),
@@ -156,48 +158,52 @@ func mounted(tree, prefix, layout string) string { return tree + " " + layout + 
 // Serve mounts the tree and serves it until the mount goes. It is called in the
 // process that mount.Lease or mount.Hold started.
 func (v Server) Serve(ctx context.Context) error {
-	fs, lease, err := v.open()
-	if err != nil {
-		return mount.Fail(err)
-	}
-	err = mount.Serve(ctx, mount.Config{
+	c := mount.Config{
 		Dir:       v.Dir,
 		Tree:      mounted(v.Tree, v.Prefix, v.Layout),
-		FS:        fs,
 		Keep:      v.Keep,
 		RemoveDir: filepath.Base(filepath.Dir(v.Dir)) == envFolder,
 		Avoid:     []string{v.Store},
 		Info:      json.RawMessage(v.Info),
-	})
-	return errors.Join(err, lease.Close())
+	}
+	lease, err := v.open(&c)
+	if err != nil {
+		return mount.Fail(err)
+	}
+	return errors.Join(mount.Serve(ctx, c), lease.Close())
 }
 
-// open returns what is served, and the lease that keeps it in the store.
-func (v Server) open() (fs *view.FS, lease *store.Lease, err error) {
+// open fills in what is served, and returns the lease that keeps it in the store.
+func (v Server) open(c *mount.Config) (lease *store.Lease, err error) {
 	st, err := store.Open(v.Store, store.Options{})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	d, err := digest.Parse(v.Tree)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if lease, err = st.Lease(d); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	fs, err = v.view(st, d)
+	code, companion, err := v.client(st)
 	if err != nil {
-		return nil, nil, errors.Join(err, lease.Close())
+		return nil, errors.Join(err, lease.Close())
 	}
-	return fs, lease, nil
+	c.Companion = companion
+	c.Bytecode = func() json.RawMessage { return bytecodeStatus(code) }
+	if c.FS, err = v.view(st, d, code); err != nil {
+		return nil, errors.Join(err, lease.Close())
+	}
+	return lease, nil
 }
 
-func (v Server) view(st *store.Store, d digest.Digest) (*view.FS, error) {
+func (v Server) view(st *store.Store, d digest.Digest, code view.Bytecode) (*view.FS, error) {
 	t, err := st.OpenTree(d, v.Prefix)
 	if err != nil {
 		return nil, err
 	}
-	o := view.Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	o := view.Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Bytecode: code}
 	if v.Layout == LayoutSitePackages {
 		if o.Dir, err = sitePackages(t); err != nil {
 			return nil, err

@@ -25,9 +25,15 @@ type Session struct {
 	Offline bool // ask no network
 	Refresh bool // ask the resolver, whatever was answered before
 
-	Progress fetch.Progress
+	Progress Progress
 	Warn     func(text string) // what the user should know
 	Note     func(text string) // what the user may like to know
+}
+
+// Progress is told how far the work is that a user waits for.
+type Progress interface {
+	fetch.Progress
+	CompileProgress
 }
 
 // A Request is what the user asked for.

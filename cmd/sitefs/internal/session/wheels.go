@@ -24,8 +24,13 @@ func (s *Session) wheels(ctx context.Context, pins []lock.Pin, lenient Leniency)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.ingest(ctx, pins, digests, lenient); err != nil {
-		return nil, err
+	if len(digests) < len(pins) {
+		// Fetch asks have before anything is taken.
+		have := func(p lock.Pin) bool { return !digests[p.Name].IsZero() }
+		took := func(p lock.Pin, d digest.Digest) { digests[p.Name] = d }
+		if err := s.ingest(ctx, pins, have, lenient, took); err != nil {
+			return nil, err
+		}
 	}
 	wheels := make([]manifest.Wheel, len(pins))
 	for i, p := range pins {
@@ -67,12 +72,10 @@ func strongest(hashes map[string]string) (algorithm, sum string) {
 	return "", ""
 }
 
-// ingest fetches the pins that digests lacks, and adds them to it. What arrived
-// whole before a failure stays in the store: the next try goes on from there.
-func (s *Session) ingest(ctx context.Context, pins []lock.Pin, digests map[string]digest.Digest, lenient Leniency) error {
-	if len(digests) == len(pins) {
-		return nil
-	}
+// ingest fetches the pins that have is false for and tells took, one call at a time, the digest of each
+// wheel. What arrived whole before a failure stays in the store: the next try goes
+// on from there.
+func (s *Session) ingest(ctx context.Context, pins []lock.Pin, have func(lock.Pin) bool, lenient Leniency, took func(lock.Pin, digest.Digest)) error {
 	downloads, err := s.Store.Downloads()
 	if err != nil {
 		return err
@@ -80,11 +83,6 @@ func (s *Session) ingest(ctx context.Context, pins []lock.Pin, digests map[strin
 	f, err := fetch.New(fetch.Config{Dir: downloads, Version: s.Version, Offline: s.Offline})
 	if err != nil {
 		return err
-	}
-	// Copied: have is asked while add writes.
-	had := make(map[string]bool, len(digests))
-	for name := range digests {
-		had[name] = true
 	}
 	in := intake{store: s.Store, portion: portion}
 	var mu sync.Mutex
@@ -103,24 +101,28 @@ func (s *Session) ingest(ctx context.Context, pins []lock.Pin, digests map[strin
 		for _, w := range added.Info.Warnings {
 			s.Warn(pin.Filename + ": " + w)
 		}
-		digests[pin.Name] = added.Digest
+		took(pin, added.Digest)
 		return nil
 	}
-	err = f.Fetch(ctx, pins, func(p lock.Pin) bool { return had[p.Name] }, add, s.Progress)
+	err = f.Fetch(ctx, pins, have, add, s.Progress)
 	return errors.Join(err, in.close())
 }
 
-// Add puts wheels, and all wheels of folders, into the store.
-func (s *Session) Add(ctx context.Context, paths []string, lenient Leniency) error {
+// Add puts wheels, and all wheels of folders, into the store, and returns their
+// digests.
+func (s *Session) Add(ctx context.Context, paths []string, lenient Leniency) ([]digest.Digest, error) {
 	var pins []lock.Pin
 	for _, path := range paths {
 		found, err := wheelPins(s.absolute(path))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		pins = append(pins, found...)
 	}
-	return s.ingest(ctx, pins, map[string]digest.Digest{}, lenient)
+	var added []digest.Digest
+	none := func(lock.Pin) bool { return false }
+	err := s.ingest(ctx, pins, none, lenient, func(_ lock.Pin, d digest.Digest) { added = append(added, d) })
+	return added, err
 }
 
 // wheelPins returns pins that name the wheel at path, or those in the folder.
