@@ -1,6 +1,7 @@
 package view
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -18,45 +19,61 @@ type Bytecode interface {
 	// Tag returns the interpreter's cache tag (PEP 3147), such as "cpython-312".
 	Tag() string
 
-	// Lookup returns the size in bytes of a source's .pyc, which is compiled now
-	// if there is none and make is set. Size 0 means that there is none; final
-	// means that there never will be. It returns early when cancel is closed.
-	Lookup(cancel <-chan struct{}, id tree.ID, a tree.Attr, opt int, make bool) (size int64, final bool)
+	// Lookup returns the size in bytes of a source's .pyc, and a stamp that tells
+	// it from another compilation of the source, below 1<<12. It is compiled now if
+	// there is none and make is set. Size 0 means that there is none; final means that
+	// there never will be. It returns early when cancel is closed.
+	Lookup(cancel <-chan struct{}, id tree.ID, a tree.Attr, opt int, make bool) (size int64, stamp uint16, final bool)
 
 	// Open opens the .pyc of a source, which is the first size bytes of fd. The
-	// caller closes fd.
-	Open(a tree.Attr, opt int) (fd int, size int64, err error)
+	// caller closes fd. One that is gone, or that the stamp is not of, is
+	// [fs.ErrNotExist].
+	Open(a tree.Attr, opt int, stamp uint16) (fd int, size int64, err error)
 
 	// Used says that a program has read what Lookup made: it imports the module.
 	Used(id tree.ID, opt int)
 }
 
-// A variant says what a node is to the tree's node that its ID names.
-type variant uint8
+// A variant says what a node is to the tree's node that its ID names, in its
+// upper four bits. In the others is the stamp of a .pyc: the kernel keeps the size
+// of a file for good, so one that was compiled anew, differently, is another file.
+type variant uint16
 
 const (
-	itself   variant = iota // a node of the tree
-	cacheDir                // the __pycache__ of a directory
-	code                    // the .pyc of a source; with code+1 and code+2 for opt-1 and opt-2
+	stampBits = 12
+
+	itself   variant = 0              // a node of the tree
+	cacheDir variant = 1 << stampBits // the __pycache__ of a directory
+	code     variant = 2 << stampBits // the .pyc of a source; 3 and 4 are opt-1 and opt-2
 
 	maxOpt = 2
 )
 
-// variantShift leaves 28 bits for the number of a table: a tree with more would
-// be a file of 16 GiB. The sign bit stays clear, as not every program takes an
-// inode number for unsigned.
-const variantShift = 60
+// variantShift leaves 16 bits for the number of a table. Wheels beyond the 65,535th
+// have no bytecode. The sign bit stays clear, as not every program takes an inode
+// number for unsigned.
+const variantShift = 48
 
-func (v variant) isCode() bool { return v >= code && v <= code+maxOpt }
+// codeOf returns the variant of the .pyc with that stamp.
+func codeOf(opt int, stamp uint16) variant {
+	return code + variant(opt)<<stampBits + variant(stamp)&(1<<stampBits-1)
+}
+
+func (v variant) isCode() bool  { return v >= code && v < code+(maxOpt+1)<<stampBits }
+func (v variant) opt() int      { return int((v - code) >> stampBits) }
+func (v variant) stamp() uint16 { return uint16(v) & (1<<stampBits - 1) }
 
 // node returns the node ID of a variant of the tree's node id.
 func (v variant) node(id tree.ID) uint64 { return uint64(v)<<variantShift | uint64(id) }
+
+// hasVariants reports whether the ID of a variant of the tree's node id is its own.
+func hasVariants(id tree.ID) bool { return id>>variantShift == 0 }
 
 // split translates a node ID of the kernel. Without bytecode no variant was
 // given out, and the tree calls the ID stale.
 func (f *FS) split(nodeID uint64) (tree.ID, variant) {
 	v := variant(nodeID >> variantShift)
-	if f.bytecode == nil || v == itself {
+	if f.bytecode == nil || v < cacheDir {
 		return f.id(nodeID), itself
 	}
 	return tree.ID(nodeID &^ (uint64(v) << variantShift)), v
@@ -71,6 +88,7 @@ const (
 // lookupCacheDir answers for the name __pycache__ in a directory of the tree.
 func (f *FS) lookupCacheDir(dir tree.ID, out *fuse.EntryOut) fuse.Status {
 	has, err := f.hasSource(dir)
+	has = has && hasVariants(dir)
 	if err != nil {
 		return f.status("looking for sources", dir, err)
 	}
@@ -112,18 +130,17 @@ func (f *FS) lookupCode(cancel <-chan struct{}, pid uint32, dir tree.ID, name st
 		return absent(out)
 	}
 	id, a, err := f.tree.Lookup(dir, source)
-	if err == fs.ErrNotExist || err == nil && a.Kind != tree.File {
+	if err == fs.ErrNotExist || err == nil && (a.Kind != tree.File || !hasVariants(id)) {
 		return absent(out)
 	}
 	if err != nil {
 		return f.status("looking up a source", dir, err)
 	}
-	node := (code + variant(opt)).node(id)
-	size, final := f.compiled(cancel, pid, node, id, &a, opt)
+	size, stamp, final := f.compiled(cancel, pid, id, &a, opt)
 	switch {
 	case size > 0:
 		a = codeAttr(&a, size)
-		f.entry(node, &a, out)
+		f.entry(codeOf(opt, stamp).node(id), &a, out)
 		return fuse.OK
 	case final:
 		return absent(out)
@@ -153,21 +170,21 @@ func (f *FS) sourceOf(buf *[maxName]byte, name string) (source string, opt int, 
 	return unsafe.String(&buf[0], n), opt, true
 }
 
-// compiled returns the size of a source's .pyc as Bytecode.Lookup does, and has
-// it compiled unless the process pid only looks.
-func (f *FS) compiled(cancel <-chan struct{}, pid uint32, node uint64, id tree.ID, a *tree.Attr, opt int) (size int64, final bool) {
-	size, final = f.bytecode.Lookup(cancel, id, *a, opt, false)
+// compiled returns the size and the stamp of a source's .pyc as Bytecode.Lookup
+// does, and has it compiled unless the process pid only looks.
+func (f *FS) compiled(cancel <-chan struct{}, pid uint32, id tree.ID, a *tree.Attr, opt int) (size int64, stamp uint16, final bool) {
+	size, stamp, final = f.bytecode.Lookup(cancel, id, *a, opt, false)
 	if size > 0 || final || f.unread.full(pid) {
-		return size, final
+		return size, stamp, final
 	}
-	size, final = f.bytecode.Lookup(cancel, id, *a, opt, true)
+	size, stamp, final = f.bytecode.Lookup(cancel, id, *a, opt, true)
 	if size > 0 {
-		f.fresh.add(node)
+		f.fresh.add(codeOf(opt, stamp).node(id))
 	}
 	if size > 0 || final {
 		f.unread.add(pid)
 	}
-	return size, final
+	return size, stamp, final
 }
 
 // variantAttr returns the attributes of a variant of the node id, whose own are a.
@@ -176,11 +193,12 @@ func (f *FS) variantAttr(cancel <-chan struct{}, pid uint32, v variant, id tree.
 	case v == cacheDir && a.Kind == tree.Dir:
 		return cacheDirAttr(a), nil
 	case v.isCode() && a.Kind == tree.File:
-		if size, _ := f.compiled(cancel, pid, v.node(id), id, a, int(v-code)); size > 0 {
+		if size, stamp, _ := f.compiled(cancel, pid, id, a, v.opt()); size > 0 && stamp == v.stamp() {
 			return codeAttr(a, size), nil
 		}
 	}
-	// Of a .pyc that is gone too: the kernel then looks the path up again.
+	// Of a .pyc that is gone, or another now, too: the kernel then looks the path
+	// up again.
 	return tree.Attr{}, tree.ErrStale
 }
 
@@ -197,8 +215,11 @@ func (f *FS) readVariant(in *fuse.ReadIn, v variant, id tree.ID, a *tree.Attr, b
 	if !v.isCode() || a.Kind != tree.File {
 		return 0, tree.ErrStale
 	}
-	opt := int(v - code)
-	fd, size, err := f.bytecode.Open(*a, opt)
+	opt := v.opt()
+	fd, size, err := f.bytecode.Open(*a, opt, v.stamp())
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, tree.ErrStale // removed or compiled anew: importlib then compiles for itself
+	}
 	if err != nil {
 		return 0, fmt.Errorf("opening the bytecode of source %s: %w", a.Digest, err)
 	}

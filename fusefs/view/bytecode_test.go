@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,8 +29,9 @@ type source struct {
 // compiler is a Bytecode whose .pyc are what compile says, kept as files with
 // something behind that is not theirs.
 type compiler struct {
-	tag string
-	dir string
+	tag   string
+	dir   string
+	stamp uint16 // of all .pyc
 
 	// compile returns a .pyc, or none and whether that is final.
 	compile func(cancel <-chan struct{}, a tree.Attr, opt int) (pyc string, final bool)
@@ -45,7 +47,7 @@ type compiler struct {
 const trailer = "what is behind the .pyc"
 
 func newCompiler(t testing.TB, compile func(cancel <-chan struct{}, a tree.Attr, opt int) (string, bool)) *compiler {
-	return &compiler{tag: "cpython-312", dir: t.TempDir(), compile: compile, sizes: make(map[source]int64), final: make(map[source]bool)}
+	return &compiler{tag: "cpython-312", dir: t.TempDir(), stamp: 0x123, compile: compile, sizes: make(map[source]int64), final: make(map[source]bool)}
 }
 
 // always compiles everything.
@@ -59,14 +61,14 @@ func (c *compiler) path(s source) string {
 	return filepath.Join(c.dir, fmt.Sprintf("%s.%d", s.digest, s.opt))
 }
 
-func (c *compiler) Lookup(cancel <-chan struct{}, _ tree.ID, a tree.Attr, opt int, make bool) (int64, bool) {
+func (c *compiler) Lookup(cancel <-chan struct{}, _ tree.ID, a tree.Attr, opt int, make bool) (size int64, stamp uint16, final bool) {
 	c.looked.Add(1)
 	s := source{a.Digest, opt}
 	c.mu.Lock()
-	size, final := c.sizes[s], c.final[s]
+	size, final = c.sizes[s], c.final[s]
 	c.mu.Unlock()
 	if size > 0 || final || !make {
-		return size, final
+		return size, c.stamp, final
 	}
 	c.compiled.Add(1)
 	pyc, final := c.compile(cancel, a, opt)
@@ -74,18 +76,21 @@ func (c *compiler) Lookup(cancel <-chan struct{}, _ tree.ID, a tree.Attr, opt in
 	defer c.mu.Unlock()
 	if pyc == "" {
 		c.final[s] = final
-		return 0, final
+		return 0, 0, final
 	}
 	if c.sizes[s] == 0 { // else another was faster, and somebody may be reading it
 		if err := os.WriteFile(c.path(s), []byte(pyc+trailer), 0o600); err != nil {
-			return 0, false
+			return 0, 0, false
 		}
 		c.sizes[s] = int64(len(pyc))
 	}
-	return c.sizes[s], false
+	return c.sizes[s], c.stamp, false
 }
 
-func (c *compiler) Open(a tree.Attr, opt int) (int, int64, error) {
+func (c *compiler) Open(a tree.Attr, opt int, stamp uint16) (int, int64, error) {
+	if stamp != c.stamp {
+		return -1, 0, fs.ErrNotExist
+	}
 	s := source{a.Digest, opt}
 	c.mu.Lock()
 	size := c.sizes[s]
@@ -333,8 +338,8 @@ func TestReadDamagedCode(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if got, s := f.readNode(node, 1, 0); s != fuse.EIO {
-		t.Errorf("removed: %q, %v, want EIO", got, s)
+	if got, s := f.readNode(node, 1, 0); s != fuse.Status(syscall.ESTALE) {
+		t.Errorf("removed: %q, %v, want ESTALE", got, s)
 	}
 	if d := digest.Of([]byte("x = 1\n")); !strings.Contains(f.log.String(), d.String()) {
 		t.Errorf("%q does not name the source %s", f.log, d)
@@ -383,14 +388,16 @@ func TestStaleVariants(t *testing.T) {
 	f := newSources(t, Options{Bytecode: newCompiler(t, always)})
 	dir := tree.ID(f.find(t, "site").NodeId)
 	file := tree.ID(f.find(t, "site/mod.py").NodeId)
+	f.find(t, "site/__pycache__/mod.cpython-312.pyc")
 	for _, node := range []uint64{
 		cacheDir.node(file),
 		code.node(dir),
 		code.node(tree.ID(f.find(t, "site/link.py").NodeId)),
 		cacheDir.node(1 << 20),
 		code.node(1 << 20),
-		(code + 3).node(file),
-		variant(15).node(file),
+		codeOf(0, 0x123+1).node(file), // compiled anew since
+		codeOf(maxOpt+1, 0x123).node(file),
+		variant(15 << stampBits).node(file),
 		code.node(0),
 	} {
 		in := fuse.InHeader{NodeId: node}
@@ -665,10 +672,10 @@ func TestConcurrentLookups(t *testing.T) {
 type one struct{ fd int }
 
 func (one) Tag() string { return "cpython-312" }
-func (one) Lookup(<-chan struct{}, tree.ID, tree.Attr, int, bool) (int64, bool) {
-	return 10, false
+func (one) Lookup(<-chan struct{}, tree.ID, tree.Attr, int, bool) (int64, uint16, bool) {
+	return 10, 0xabc, false
 }
-func (o one) Open(tree.Attr, int) (int, int64, error) {
+func (o one) Open(tree.Attr, int, uint16) (int, int64, error) {
 	fd, err := syscall.Dup(o.fd)
 	return fd, 10, err
 }

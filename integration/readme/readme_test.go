@@ -83,6 +83,8 @@ var changing = []struct {
 	{regexp.MustCompile(`\b\d+\.\ds\b`), "SECONDS"},
 	{regexp.MustCompile(`\bpid \d+`), "PID"},
 	{regexp.MustCompile(`\brequests +\d+`), "REQUESTS"},
+	{regexp.MustCompile(`\b\d+ sources?\b`), "SOURCES"}, // without what was compiled on the way here
+	{regexp.MustCompile(`\bbytecode +\d+`), "BYTECODE"},
 	{regexp.MustCompile(`\bPython 3\.12\.\d+`), "PYTHON"},
 	{regexp.MustCompile(` +`), " "},
 }

@@ -70,10 +70,13 @@ func (c *Cache) hasSource(d digest.Digest) bool {
 	return true
 }
 
-// open opens the .pyc file of a source that [Cache.find] has found before, and
-// reads no more of it than its trailer. It begins at the descriptor's first byte
-// and has size bytes; what follows is none of it.
-func (c *Cache) open(k key) (fd int, size int64, err error) {
+// open opens the .pyc file of a source that [Cache.find] has found before, with
+// that stamp, and reads no more of it than its trailer. It begins at the
+// descriptor's first byte and has size bytes; what follows is none of it. Where
+// the entry is gone or has been made anew since, the error is [fs.ErrNotExist]:
+// two compilations of a source may differ (marshal, co_filename), and a reader
+// must not get a part of each.
+func (c *Cache) open(k key, found uint16) (fd int, size int64, err error) {
 	path := c.path(k)
 	fd, err = open(path)
 	if err != nil {
@@ -84,11 +87,11 @@ func (c *Cache) open(k key) (fd int, size int64, err error) {
 		unix.Close(fd)
 		return -1, 0, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	var head [headSize]byte
+	var t [trailerSize]byte
 	size = st.Size - trailerSize
-	if size < headerSize || !readFull(fd, head[:], size) || string(head[:]) != entryMagic+string([]byte{byte(kindCode), byte(k.opt)}) {
+	if size < headerSize || !readFull(fd, t[:], size) || string(t[:headSize]) != entryMagic+string([]byte{byte(kindCode), byte(k.opt)}) || stamp(t[:]) != found {
 		unix.Close(fd)
-		return -1, 0, fmt.Errorf("%q holds no bytecode", path)
+		return -1, 0, fmt.Errorf("%q is not what it was when it was found: %w", path, fs.ErrNotExist)
 	}
 	return fd, size, nil
 }

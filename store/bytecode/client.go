@@ -106,19 +106,20 @@ func (c *Client) Status() Status {
 	return c.counters.status(off)
 }
 
-// Lookup returns the size in bytes of the .pyc of a source: a file of the tree,
-// with its attributes. Zero means that there is none; final then says that there
+// Lookup returns the size in bytes of the .pyc of a source, which is a file of the
+// tree, with its attributes, and a stamp that tells it from another compilation
+// of the source. Size zero means that there is none; final then says that there
 // never will be, because the source doesn't compile.
 //
 // With compile, what is absent is compiled, and Lookup waits for it; when cancel is
 // closed it waits no longer.
-func (c *Client) Lookup(cancel <-chan struct{}, id tree.ID, a tree.Attr, opt int, compile bool) (size int64, final bool) {
+func (c *Client) Lookup(cancel <-chan struct{}, id tree.ID, a tree.Attr, opt int, compile bool) (size int64, stamp uint16, final bool) {
 	s := Source{Digest: a.Digest, Size: a.Size, Mtime: a.Mtime}
 	if e, ok := c.cache.find(&s, opt); ok {
 		return c.answer(&e, &c.hits)
 	}
 	if !compile {
-		return 0, false
+		return 0, 0, false
 	}
 	r := c.ask(cancel, id, opt)
 	count := &c.hits
@@ -136,14 +137,15 @@ func (c *Client) Lookup(cancel <-chan struct{}, id tree.ID, a tree.Attr, opt int
 		}
 	}
 	c.declined.Add(1)
-	return 0, false
+	return 0, 0, false
 }
 
-// Open opens the .pyc of a source that Lookup has found. It begins at the first
-// byte of fd, which the caller closes, and has size bytes; what follows in the
-// file is none of it.
-func (c *Client) Open(a tree.Attr, opt int) (fd int, size int64, err error) {
-	return c.cache.open(key{a.Digest, opt})
+// Open opens the .pyc of a source that Lookup has found, with that stamp. It
+// begins at the first byte of fd, which the caller closes, and has size bytes;
+// what follows in the file is none of it. One that is gone, or has been made anew
+// since, is [io/fs.ErrNotExist].
+func (c *Client) Open(a tree.Attr, opt int, stamp uint16) (fd int, size int64, err error) {
+	return c.cache.open(key{a.Digest, opt}, stamp)
 }
 
 // Used says that the .pyc of a source was read: what the source imports will be
@@ -159,14 +161,14 @@ func (c *Client) Used(id tree.ID, opt int) {
 }
 
 // answer turns an entry into what a lookup returns; count is for bytecode.
-func (c *Client) answer(e *entry, count *atomic.Int64) (size int64, final bool) {
+func (c *Client) answer(e *entry, count *atomic.Int64) (size int64, stamp uint16, final bool) {
 	if e.kind == kindFailure {
 		c.failed.Add(1)
 		c.note(Failure{e.path, e.reason})
-		return 0, true
+		return 0, 0, true
 	}
 	count.Add(1)
-	return e.size, false
+	return e.size, e.stamp, false
 }
 
 // ask has the host compile a source and waits for its reply. Where none comes the

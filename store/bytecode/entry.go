@@ -36,6 +36,7 @@ const maxReason = 1 << 10
 type entry struct {
 	kind   kind
 	size   int64  // of the .pyc file, in bytes
+	stamp  uint16 // tells the .pyc file from another of the same source
 	path   string // of a failure: under which name the source was compiled
 	reason string // of a failure
 }
@@ -110,6 +111,7 @@ func (c *checker) check(fd int, version []byte, magic [4]byte, s *Source, opt in
 	if !c.sealed(version, s, opt) {
 		return entry{}, false
 	}
+	e.stamp = stamp(c.trailer[:])
 	if e.kind == kindFailure {
 		path, reason, _ := strings.Cut(string(c.buf[:e.size]), "\x00")
 		e.path, e.reason = path, reason
@@ -130,6 +132,14 @@ func (c *checker) sealed(version []byte, s *Source, opt int) bool {
 	c.hash.Write(c.source[:])
 	c.hash.Write(version)
 	return bytes.Equal(c.hash.Sum(c.sum[:0]), c.trailer[headSize:])
+}
+
+// stampBits is what there is room for beside the number of a file (package view).
+const stampBits = 12
+
+// stamp returns the first bits of a trailer's sum.
+func stamp(trailer []byte) uint16 {
+	return binary.LittleEndian.Uint16(trailer[headSize:]) & (1<<stampBits - 1)
 }
 
 // readFull fills b from offset off. An entry that can't be read is as good as
