@@ -36,7 +36,7 @@ func (l *lone) ask(t *testing.T, cancel <-chan struct{}, name string) (answer ch
 	id, a := l.find(t, name)
 	answer = make(chan string, 1)
 	go func() {
-		size, final := l.client.Lookup(cancel, id, a, 0, true)
+		size, _, final := l.client.Lookup(cancel, id, a, 0, true)
 		answer <- fmt.Sprint(size, final)
 	}()
 	return answer
@@ -156,7 +156,7 @@ func TestStuckHost(t *testing.T) {
 	for range 10_000 {
 		l.client.Used(id, 0)
 	}
-	if size, final := l.client.Lookup(nil, id, a, 0, true); size != 0 || final {
+	if size, _, final := l.client.Lookup(nil, id, a, 0, true); size != 0 || final {
 		t.Errorf("%d, %v", size, final)
 	}
 	if off := l.client.Status().Off; !strings.Contains(off, "asking the compiler host") {
@@ -243,11 +243,11 @@ func TestOff(t *testing.T) {
 	s := e.source(t, "a.py")
 	put(t, c.cache, e.scratch(0), &s, 0, kindCode, "code")
 	id, a := e.find(t, "a.py")
-	if size, final := c.Lookup(nil, id, a, 0, true); size != headerSize+4 || final {
+	if size, _, final := c.Lookup(nil, id, a, 0, true); size != headerSize+4 || final {
 		t.Errorf("a.py: %d, %v", size, final)
 	}
 	id, a = e.find(t, "b.py")
-	if size, final := c.Lookup(nil, id, a, 0, true); size != 0 || final {
+	if size, _, final := c.Lookup(nil, id, a, 0, true); size != 0 || final {
 		t.Errorf("b.py: %d, %v", size, final)
 	}
 	c.Used(id, 0)

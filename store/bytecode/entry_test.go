@@ -3,6 +3,8 @@ package bytecode
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -184,7 +186,11 @@ func TestOpen(t *testing.T) {
 	put(t, c, e.scratch(0), &bad, 0, kindFailure, "bad.py\x00reason, and more than a header")
 	put(t, c, e.scratch(0), &torn, 0, kindCode, "")
 	replaceFile(t, c.path(key{torn.Digest, 0}), make([]byte, 20))
-	fd, size, err := c.open(key{s.Digest, 2})
+	found, ok := c.find(&s, 2)
+	if !ok {
+		t.Fatal("not found")
+	}
+	fd, size, err := c.open(key{s.Digest, 2}, found.stamp)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,9 +200,13 @@ func TestOpen(t *testing.T) {
 		t.Errorf("open: %q", b)
 	}
 	for _, name := range []string{"bad.py", "none.py", "torn.py"} {
-		if _, _, err := c.open(key{e.source(t, name).Digest, 0}); err == nil {
+		if _, _, err := c.open(key{e.source(t, name).Digest, 0}, found.stamp); err == nil {
 			t.Errorf("%q can be opened", name)
 		}
+	}
+	put(t, c, e.scratch(0), &s, 2, kindCode, "cod2")
+	if _, _, err := c.open(key{s.Digest, 2}, found.stamp); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("another compilation can be opened: %v", err)
 	}
 }
 

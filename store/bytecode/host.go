@@ -140,13 +140,13 @@ func (h *host) handle(b []byte) error {
 		return nil
 	}
 	if !h.queue.ask(r.seq, r.node, r.opt) {
-		h.send(reply{kind: msgReply, result: notNow, seq: r.seq, reason: fmt.Sprintf("node %d is no Python source", r.node)})
+		h.refuse([]uint64{r.seq}, notNow, fmt.Sprintf("node %d is no Python source", r.node))
 	}
 	h.mu.Lock()
 	slow := h.slow
 	h.mu.Unlock()
 	if slow {
-		h.refuse(notNow, h.slowness())
+		h.refuse(h.queue.drop(), notNow, h.slowness())
 	}
 	return nil
 }
@@ -183,8 +183,7 @@ func (h *host) do(ctx context.Context, m *maker, j *job) {
 		h.conf.Log.Printf("%s: %v", j.source.Path, err)
 	}
 	if bad := (setback{}); errors.As(err, &bad) {
-		h.refuse(unable, bad.Error())
-		h.queue.done(j)
+		h.refuse(append(h.queue.done(j), h.queue.drop()...), unable, bad.Error())
 		return
 	}
 	if err == nil && r == notNow {
@@ -214,9 +213,9 @@ func (h *host) do(ctx context.Context, m *maker, j *job) {
 	}
 }
 
-// refuse answers all who wait that they get nothing, and forgets the guesses.
-func (h *host) refuse(r result, reason string) {
-	for _, seq := range h.queue.drop() {
+// refuse answers that there is nothing.
+func (h *host) refuse(waiting []uint64, r result, reason string) {
+	for _, seq := range waiting {
 		h.send(reply{kind: msgReply, result: r, seq: seq, reason: reason})
 	}
 }
@@ -274,7 +273,7 @@ func (h *host) slowStart() {
 	slow := h.slow
 	h.mu.Unlock()
 	if slow {
-		h.refuse(notNow, h.slowness())
+		h.refuse(h.queue.drop(), notNow, h.slowness())
 	}
 }
 

@@ -24,7 +24,7 @@ func TestLookup(t *testing.T) {
 	e := newEnv(t, map[string]string{"demo/__init__.py": "", "demo/a.py": "a = 1", "demo/tmpl.py": "bad {{ x }}", "demo/deep.py": "fatal ((((", "demo/unlucky.py": "kill"})
 	r := newRig(t, e, &fake{})
 	id, a := e.find(t, "demo/a.py")
-	if size, final := r.client.Lookup(nil, id, a, 0, false); size != 0 || final {
+	if size, _, final := r.client.Lookup(nil, id, a, 0, false); size != 0 || final {
 		t.Errorf("before it is compiled: %d, %v", size, final)
 	}
 	for range 2 {

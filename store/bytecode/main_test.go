@@ -21,6 +21,17 @@ import (
 	"github.com/sitefs/sitefs/store/bytecode/internal/compiler"
 )
 
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		if err := hostChild(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
 // site is where the tests' trees have their packages.
 const site = "lib/python3.12/site-packages"
 
@@ -259,7 +270,8 @@ func (e *env) serve(ctx context.Context, t testing.TB, conn *os.File, scratch in
 func (r *rig) lookup(t testing.TB, name string, opt int) (size int64, final bool) {
 	t.Helper()
 	id, a := r.find(t, name)
-	return r.client.Lookup(testContext(t).Done(), id, a, opt, true)
+	size, _, final = r.client.Lookup(testContext(t).Done(), id, a, opt, true)
+	return size, final
 }
 
 // expectCode fails unless the .pyc of a source is what its interpreter made.
@@ -272,7 +284,13 @@ func (e *env) expectCode(t testing.TB, c *Client, name string, opt int) {
 	}
 	h := header([4]byte{0xcb, 0x0d, 0x0d, 0x0a}, &Source{Size: a.Size, Mtime: a.Mtime})
 	want := string(h[:]) + string(fakeCode(text, opt))
-	fd, size, err := c.Open(a, opt)
+	s := e.source(t, name)
+	found, ok := c.cache.find(&s, opt)
+	if !ok {
+		t.Errorf("%q with optimisation %d: not found", name, opt)
+		return
+	}
+	fd, size, err := c.Open(a, opt, found.stamp)
 	if err != nil {
 		t.Errorf("open %q: %v", name, err)
 		return
