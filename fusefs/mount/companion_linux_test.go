@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -238,6 +240,9 @@ func TestCompanionDiesUnheard(t *testing.T) {
 		}
 		c.tell("anyone?")
 		c.begin()
+		for waiting(t, c.end) {
+			runtime.Gosched()
+		}
 		if reads {
 			c.hear(append(sent, lost)...)
 		}
@@ -245,12 +250,33 @@ func TestCompanionDiesUnheard(t *testing.T) {
 	}
 }
 
+// waiting reports whether there is a message to be read.
+func waiting(t *testing.T, end *os.File) bool {
+	t.Helper()
+	fds := []unix.PollFd{{Fd: int32(end.Fd()), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n > 0
+}
+
+func TestCompanionRunsAtTheRoot(t *testing.T) {
+	c := testCompanion(t)
+	c.begin()
+	self, _ := c.pids()
+	if dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", self)); err != nil || dir != "/" {
+		t.Errorf("working directory %q, %v, want that nothing is kept busy", dir, err)
+	}
+}
+
 func TestCompanionThatIgnoresTheEnd(t *testing.T) {
 	c := testCompanion(t)
 	c.begin()
 	self, _ := c.pids()
-	c.tell("hang")
-	c.hear("hang")
+	if err := unix.Kill(self, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
 	c.finish()
 	if err := unix.Kill(self, 0); !errors.Is(err, unix.ESRCH) {
 		t.Errorf("the companion is left: %v", err)

@@ -195,6 +195,9 @@ func TestManyRequestsWait(t *testing.T) {
 			if err := interrupted.Wait(); err == nil {
 				t.Error("it was not killed")
 			}
+			if asked, _ := w.counts(); asked["INTERRUPT"] == 0 {
+				t.Errorf("asked were %v, want an INTERRUPT", asked)
+			}
 			release()
 			if err := waiting.Wait(); err != nil {
 				t.Error(err)
