@@ -2,18 +2,14 @@ package bytecode
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/store/bytecode/internal/compiler"
@@ -221,30 +217,6 @@ func TestUnableToWrite(t *testing.T) {
 	if st := r.client.Status(); st.Off != "" {
 		t.Errorf("off after a success: %q", st.Off)
 	}
-}
-
-// TestDiskFull: an entry that found no room leaves nothing behind.
-func TestDiskFull(t *testing.T) {
-	e := newEnv(t, map[string]string{"a.py": "a = 1"})
-	dir := filepath.Join(e.dir, "bytecode")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("a small file system can't be mounted: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	c := e.cache(t)
-	s := e.source(t, "a.py")
-	err := c.put(filepath.Join(dir, "aside"), key{s.Digest, 0}, kindCode, make([]byte, 1<<20))
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Errorf("a large entry on a full disk: %v", err)
-	}
-	expectEmpty(t, dir)
 }
 
 // TestInterpreterFails: why there is no interpreter is said, and asking again is

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sitefs/sitefs/store/bytecode/internal/compiler"
 )
 
@@ -152,12 +150,7 @@ func TestNoSource(t *testing.T) {
 
 // TestBlockingSocket: what could never be interrupted is refused, not waited for.
 func TestBlockingSocket(t *testing.T) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	near, far := os.NewFile(uintptr(fds[0]), "client"), os.NewFile(uintptr(fds[1]), "host")
-	defer far.Close()
+	near, far := socketPair(t, false)
 	e := newEnv(t, map[string]string{"a.py": "a = 1"})
 	if err := e.idleHost(t, testContext(t), far, &fake{}, time.Hour); err == nil || !strings.Contains(err.Error(), "want a non-blocking socket") {
 		t.Errorf("serve: %v", err)
