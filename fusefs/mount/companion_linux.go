@@ -15,9 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// companionGrace is how long a companion may take to end when the mount has: it
-// ends what it has started and removes its scratch files.
-const companionGrace = 2 * time.Second
+const (
+	// companionFD is the companion's end of the socket, in the companion.
+	companionFD = 3
+
+	// companionGrace is how long a companion may take to end when the mount has: it
+	// ends what it has started and removes its scratch files.
+	companionGrace = 2 * time.Second
+)
 
 // companionLost is the message that the file system receives when the companion
 // has died: what it was asked is lost. A companion's own messages are longer.
@@ -133,7 +138,7 @@ func (c *Companion) start() (*exec.Cmd, error) {
 	cmd.Dir = "/"
 	cmd.Env = cleanEnv(os.Environ())
 	cmd.Stderr = os.Stderr
-	cmd.ExtraFiles = []*os.File{c.end} // descriptor 3
+	cmd.ExtraFiles = []*os.File{c.end} // companionFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, err
