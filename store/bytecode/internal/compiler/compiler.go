@@ -101,7 +101,7 @@ func start(ctx context.Context, c Config, within time.Duration) (*Compiler, erro
 	if err != nil {
 		p.Close() // its end adds nothing to err
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("start compiler %q: %w", c.Python, context.Cause(ctx))
+			return nil, fmt.Errorf("start compiler %q: %w", c.Python, ctx.Err())
 		}
 		return nil, &StartError{c.Python, err.Error()}
 	}
@@ -146,25 +146,25 @@ func (c *Compiler) Compile(ctx context.Context, source []byte, name string, opti
 	if c.Dead() {
 		return nil, errDead
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	w := c.watch(ctx)
 	status, payload, err := c.ask(source, name, optimisation)
-	if cause := w.stop(); cause != nil {
+	cause := w.stop()
+	switch {
+	case cause != nil:
+		<-c.ended
 		return nil, cause
-	}
-	if err != nil {
+	case err != nil:
 		return nil, c.death(err)
-	}
-	switch status {
-	case done:
+	case status == done:
 		return payload, nil
-	case failed:
-		return nil, &SourceError{string(payload)}
-	case exhausted:
+	case status == exhausted:
 		c.kill()
-		return nil, &SourceError{string(payload)}
+		<-c.ended
 	}
-	c.kill()
-	return nil, fmt.Errorf("the compiler answers with status %d", status)
+	return nil, &SourceError{string(payload)}
 }
 
 // ask sends one request and waits for its reply.
@@ -211,7 +211,7 @@ func (c *Compiler) overdue(ctx context.Context, finish <-chan struct{}) error {
 		case <-finish:
 			return nil
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		case <-timer.C:
 		}
 		used := processorTime(c.pid) - before

@@ -38,7 +38,8 @@ type process struct {
 // written, no warnings. It is neither -I nor -E, which ignore PYTHONHASHSEED:
 // without that the order of a set in the code is random.
 func command(python, script string) *exec.Cmd {
-	cmd := exec.Command(python, "-s", "-S", "-B", "-X", "utf8", "-W", "ignore", "-c", script, strconv.Itoa(maxReply))
+	argv := limits([]string{python, "-s", "-S", "-B", "-X", "utf8", "-W", "ignore", "-c", script, strconv.Itoa(maxReply)})
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PYTHONHASHSEED=0"}
 	// Where an interpreter with a shared library finds it.
@@ -165,8 +166,8 @@ func (p *process) reply() (status byte, payload []byte, err error) {
 		return 0, nil, err
 	}
 	n := binary.LittleEndian.Uint32(head[1:])
-	if n > maxReply {
-		return 0, nil, fmt.Errorf("a reply of %d bytes, at most %d were agreed", n, maxReply)
+	if head[0] > exhausted || n > maxReply {
+		return 0, nil, fmt.Errorf("it answers %q, which is no reply", head)
 	}
 	payload = make([]byte, n)
 	_, err = io.ReadFull(p.replies, payload)
