@@ -76,16 +76,20 @@ func chains(n, length int) wheelhouse.Spec {
 	return wheelhouse.Spec{Name: "chains", Version: "1.0", Files: files}
 }
 
-// Compiler hosts and compilers that are killed at any moment make no import fail
-// and leave nothing that is wrong, in no mount of the store.
+// Servers, compiler hosts and compilers that are killed at any moment leave
+// nothing that is wrong, in no mount of the store; and but for the server's, no
+// import in its mount fails.
 func TestKills(t *testing.T) {
 	const length = 30
 	t.Logf("-killseed %d", *killSeed)
 	random := rand.New(rand.NewPCG(*killSeed, 0))
 	e, _ := withInstallation(t, chains(*killRounds, length))
-	venvs := []string{e.mount(t, "one"), e.mount(t, "two")}
 	kills := 0
 	for round := range *killRounds {
+		// A mount that saw its compilers die asks for no more for a while: a new
+		// one does, and finds what the last left behind.
+		venvs := []string{e.mount(t, "one"), e.mount(t, "two")}
+		servers := round%3 == 2
 		done := make(chan struct{})
 		var imports []*command
 		for _, venv := range venvs {
@@ -94,35 +98,32 @@ func TestKills(t *testing.T) {
 		go func() {
 			defer close(done)
 			for i, c := range imports {
-				if err := c.Wait(); err != nil {
+				if err := c.Wait(); err != nil && !servers {
 					t.Errorf("round %d, import in %s: %v\n%s", round, venvs[i], err, &c.said)
 				}
 			}
 		}()
-		kills += e.killUntil(done, random)
+		kills += e.killUntil(t, done, servers, random)
+		if !servers {
+			for _, venv := range venvs {
+				e.same(t, venv, filepath.Join(sitePackages(t, venv), fmt.Sprintf("chain%d", round)), "")
+			}
+		}
+		e.Must(t, append([]string{"sitefs", "umount"}, venvs...)...)
 	}
 	t.Logf("%d kills", kills)
 	if kills == 0 {
 		t.Error("nothing was killed")
-	}
-	// A mount that saw its compilers die asks for no more for a while.
-	for _, venv := range venvs {
-		e.sameAll(t, venv)
 	}
 	if n, want := e.sameAll(t, e.mount(t, "three")), (length+1)**killRounds; n != want {
 		t.Errorf("in a new mount %d sources have bytecode, want %d", n, want)
 	}
 }
 
-// sameAll is same for all of site-packages.
-func (e *environment) sameAll(t *testing.T, venv string) int {
+// killUntil kills compiler hosts and compilers at random, and servers if it may,
+// until done is closed, and returns how many.
+func (e *environment) killUntil(t *testing.T, done <-chan struct{}, servers bool, random *rand.Rand) int {
 	t.Helper()
-	return e.same(t, venv, sitePackages(t, venv), "")
-}
-
-// killUntil kills compiler hosts and compilers at random until done is closed,
-// and returns how many.
-func (e *environment) killUntil(done <-chan struct{}, random *rand.Rand) int {
 	kills := 0
 	for {
 		select {
@@ -130,14 +131,30 @@ func (e *environment) killUntil(done <-chan struct{}, random *rand.Rand) int {
 			return kills
 		case <-time.After(time.Duration(random.Int64N(int64(20 * time.Millisecond)))):
 		}
-		victims := slices.Concat(hosts(e.Dir), compilers(e.Dir))
+		var victims []int
+		for _, p := range slices.Concat(hosts(e.Dir), compilers(e.Dir)) {
+			victims = append(victims, p.pid)
+		}
+		if servers && len(victims) > 0 {
+			pids, err := sandbox.Servers(e.Dir)
+			if err != nil {
+				t.Error(err)
+			}
+			victims = append(victims, pids...)
+		}
 		if len(victims) == 0 {
 			continue
 		}
-		if syscall.Kill(victims[random.IntN(len(victims))].pid, syscall.SIGKILL) == nil {
+		if syscall.Kill(victims[random.IntN(len(victims))], syscall.SIGKILL) == nil {
 			kills++
 		}
 	}
+}
+
+// sameAll is same for all of site-packages.
+func (e *environment) sameAll(t *testing.T, venv string) int {
+	t.Helper()
+	return e.same(t, venv, sitePackages(t, venv), "")
 }
 
 // A server that is killed while it waits for bytecode takes its compilers with it.
