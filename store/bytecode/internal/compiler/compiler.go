@@ -93,11 +93,14 @@ func Start(ctx context.Context, c Config) (*Compiler, error) {
 }
 
 func start(ctx context.Context, c Config, within time.Duration) (*Compiler, error) {
-	p, err := startProcess(command(c.Python, script), c.Nice)
+	p, err := startProcess(command(c.Python, script))
 	if err != nil {
 		return nil, &StartError{c.Python, err.Error()}
 	}
 	pid, err := p.meet(ctx, c, within)
+	if err == nil {
+		err = lower(pid, c.Nice)
+	}
 	if err != nil {
 		p.Close() // its end adds nothing to err
 		if ctx.Err() != nil {

@@ -52,7 +52,7 @@ func each(t *testing.T, test func(t *testing.T, p python)) {
 }
 
 // anyPython returns one of the interpreters.
-func anyPython(t *testing.T) python {
+func anyPython(t testing.TB) python {
 	t.Helper()
 	all := pythons()
 	if len(all) == 0 {
@@ -272,24 +272,6 @@ func TestTooLargeSource(t *testing.T) {
 	var bad *SourceError
 	if !errors.As(err, &bad) || c.Dead() {
 		t.Errorf("error %v, dead %v, want a SourceError and a compiler that lives", err, c.Dead())
-	}
-}
-
-// TestExhausted proves that memory is limited and that a compiler that met its
-// limit is not used again.
-func TestExhausted(t *testing.T) {
-	c := mustStart(t, anyPython(t).Config)
-	if !slices.Contains(c.Confined(), "memory") {
-		t.Skip("no limit for memory on this system")
-	}
-	lowerMemory(t, c.pid)
-	_, err := c.Compile(context.Background(), slow, "large.py", 0)
-	var bad *SourceError
-	if !errors.As(err, &bad) || !strings.Contains(bad.Reason, "memory") {
-		t.Errorf("error %v, want a SourceError for memory", err)
-	}
-	if _, err := c.Compile(context.Background(), nil, "empty.py", 0); !errors.Is(err, errDead) {
-		t.Errorf("then error %v, want %v", err, errDead)
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 // finds its standard input closed.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
+// ownThread runs f beside its caller: nothing here is a thread's alone.
+func ownThread(f func()) { go f() }
+
 // limits makes a command bound itself before it becomes the interpreter: only
 // Linux can bound another process.
 func limits(argv []string) []string {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -54,7 +53,7 @@ func command(python, script string) *exec.Cmd {
 
 // startProcess runs a command, confined: standard input and descriptor 3 are the
 // protocol's, the end of standard error is kept, standard output is dropped.
-func startProcess(cmd *exec.Cmd, nice int) (*process, error) {
+func startProcess(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, ended: make(chan struct{})}
 	stdin, requests, err := os.Pipe()
 	if err != nil {
@@ -81,22 +80,17 @@ func startProcess(cmd *exec.Cmd, nice int) (*process, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = stdin, null, stderr, []*os.File{fd3}
 	p.requests, p.replies, p.stderr = requests, replies, keepTail(said)
 	started := make(chan error)
-	go p.run(started)
+	ownThread(func() { p.run(started) })
 	if err := <-started; err != nil {
 		close(p.ended)
 		return nil, errors.Join(err, p.closePipes())
 	}
-	if err := lower(cmd.Process.Pid, nice); err != nil {
-		return nil, errors.Join(fmt.Errorf("lower its priority: %w", err), p.Close())
-	}
 	return p, nil
 }
 
-// run starts the process from a thread that is confined, which the process
-// inherits, and waits for its end. The thread is used for nothing else and ends
-// with it: that is also when the kernel kills a process whose parent has died.
+// run confines its thread, starts the process, which inherits that, and waits for
+// its end: the kernel kills the process when the thread that started it is gone.
 func (p *process) run(started chan<- error) {
-	runtime.LockOSThread() // and never unlocked
 	p.held = confine()
 	err := p.cmd.Start()
 	started <- err
