@@ -216,5 +216,9 @@ func (c *Companion) stop() error {
 	return errors.Join(err, c.end.Close())
 }
 
-// CompanionConn returns, in a companion, its end of the socket.
-func CompanionConn() *os.File { return os.NewFile(companionFD, "companion") }
+// CompanionConn returns, in a companion, its end of the socket. What the
+// companion starts does not inherit it.
+func CompanionConn() *os.File {
+	unix.CloseOnExec(companionFD)
+	return os.NewFile(companionFD, "companion")
+}

@@ -302,6 +302,7 @@ func (l lines) Write(p []byte) (int, error) {
 
 func TestReaderThatCannotBeAdded(t *testing.T) {
 	fs := newSlowFS()
+	fs.asked = make(chan string, 100) // nobody listens
 	logged := make(lines, 100)
 	dir, w := startWorker(t, fs, logged)
 	release := sync.OnceFunc(func() { close(fs.release) })
@@ -322,10 +323,6 @@ func TestReaderThatCannotBeAdded(t *testing.T) {
 		}
 	}
 	noDescriptors(t)
-	go func() {
-		for range fs.asked {
-		}
-	}()
 	for _, in := range inputs {
 		if _, err := io.WriteString(in, "\n"); err != nil {
 			t.Fatal(err)
@@ -345,7 +342,6 @@ func TestReaderThatCannotBeAdded(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	close(fs.asked)
 	select {
 	case <-w.done:
 		t.Errorf("the mount ended: %v", w.err)
