@@ -9,6 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
+	"github.com/sitefs/sitefs/store/bytecode"
 )
 
 // firstImport measures a known lock -> the first import done, with nothing
@@ -19,7 +22,7 @@ func firstImport(ctx context.Context, b *bench) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	var before, never compiled // the last round's
+	var before, never bytecode.Status // the last round's
 	var imports []float64
 	samples, err := interleave(ctx, b.rounds(),
 		b.settled(ctx, func(int) (took float64, err error) {
@@ -31,7 +34,7 @@ func firstImport(ctx context.Context, b *bench) ([]Row, error) {
 				return 0, err
 			}
 			if took, never, err = m.firstImport(ctx); err == nil && never.Compiled == 0 {
-				err = errors.New("the store had bytecode: nothing was compiled")
+				err = errors.New("nothing was compiled: the store had bytecode, or gets none")
 			}
 			return took, err
 		}),
@@ -55,8 +58,8 @@ func firstImport(ctx context.Context, b *bench) ([]Row, error) {
 		alone("the import alone in uv's new venv", seconds, imports),
 	}
 	rows[0].Goal, rows[1].Goal = ratioAtMost(0.40), ratioAtMost(0.90)
-	rows[0].Note = fmt.Sprintf("sitefs run -- python -c 'import %s', nothing mounted; last round: %s", large, before)
-	rows[1].Note = fmt.Sprintf("last round: %s", never)
+	rows[0].Note = fmt.Sprintf("sitefs run -- python -c 'import %s', nothing mounted; %s", large, describeBytecode(before))
+	rows[1].Note = describeBytecode(never)
 	return rows, nil
 }
 
@@ -154,32 +157,33 @@ func (b *bench) compiledMachine(ctx context.Context) (*machine, error) {
 
 // firstImport mounts, imports and unmounts. It returns how long the command took,
 // in seconds, and what the mount told of its bytecode.
-func (m *machine) firstImport(ctx context.Context) (float64, compiled, error) {
+func (m *machine) firstImport(ctx context.Context) (float64, bytecode.Status, error) {
 	took, err := timed(m.run(ctx, m.b.lock, "python", "-c", "import "+large))
 	if err != nil {
-		return 0, compiled{}, err
+		return 0, bytecode.Status{}, err
 	}
-	c, err := m.compiled(ctx)
-	return took, c, cmp.Or(err, m.umountAll(ctx))
+	s, err := m.bytecode(ctx)
+	return took, s, cmp.Or(err, m.umountAll(ctx))
 }
 
-// compiled is what a mount tells of its bytecode.
-type compiled struct {
-	Hits, Compiled, Ahead, Failed, Declined int64
-}
-
-func (c compiled) String() string {
-	return fmt.Sprintf("%d found, %d of %d compiled when asked for, %d failed, %d declined", c.Hits, c.Compiled, c.Compiled+c.Ahead, c.Failed, c.Declined)
-}
-
-// compiled asks the machine's only mount.
-func (m *machine) compiled(ctx context.Context) (compiled, error) {
-	var s struct{ Bytecode compiled }
+// bytecode returns what the machine's only mount tells of its bytecode.
+func (m *machine) bytecode(ctx context.Context) (bytecode.Status, error) {
+	var s mount.Status
+	var b bytecode.Status
 	text, err := output(m.command(ctx, "status", "--json"))
 	if err != nil {
-		return s.Bytecode, err
+		return b, err
 	}
-	return s.Bytecode, json.Unmarshal([]byte(text), &s)
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return b, err
+	}
+	return b, json.Unmarshal(s.Bytecode, &b)
+}
+
+// describeBytecode says how the last round of a row went.
+func describeBytecode(s bytecode.Status) string {
+	return fmt.Sprintf("last round: %d .pyc were there when asked for, %d were waited for; %d compiled ahead; %d failed, %d declined",
+		s.Hits, s.Compiled, s.Ahead, s.Failed, s.Declined)
 }
 
 // forget takes all bytecode out of the store. It goes to a name of its own: a
