@@ -12,7 +12,6 @@ import sys
 
 sys.path[:] = [p for p in sys.path if p]  # "" is the working directory
 
-import gc
 import marshal
 import posix
 
@@ -57,7 +56,7 @@ def answer(optimisation):
     try:
         payload = code(requests.read(size), name, optimisation)
     except MemoryError:
-        return EXHAUSTED, b"MemoryError: compiling it takes more memory than a compiler may have"
+        return EXHAUSTED, b"MemoryError: it is nested too deeply, or takes more memory than a compiler has"
     except Exception as e:
         return FAILED, reason(e)
     if len(payload) > MAX_REPLY:
@@ -66,7 +65,6 @@ def answer(optimisation):
 
 
 def main():
-    gc.disable()
     hello = "%s %s %d" % (sys.implementation.cache_tag, MAGIC_NUMBER.hex(), posix.getpid())
     reply(DONE, hello.encode())
     status = DONE

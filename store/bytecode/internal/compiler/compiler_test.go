@@ -291,55 +291,76 @@ func TestProcessorTime(t *testing.T) {
 	}
 }
 
+// disturb starts to compile a source, does something to the compiler while it has
+// it, and returns what Compile says.
+func disturb(t *testing.T, c *Compiler, do func(c *Compiler, cancel context.CancelFunc)) error {
+	t.Helper()
+	// Stopped, it can't have answered before it is done away with.
+	if err := syscall.Kill(c.pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	begun := &watched{Context: ctx, begun: make(chan struct{})}
+	failure := make(chan error)
+	go func() {
+		_, err := c.Compile(begun, slow, "a.py", 0)
+		failure <- err
+	}()
+	<-begun.begun
+	do(c, cancel)
+	err := <-failure
+	if _, err := c.Compile(context.Background(), nil, "a.py", 0); !errors.Is(err, errDead) {
+		t.Errorf("then error %v, want %v", err, errDead)
+	}
+	return err
+}
+
+// signalled returns what sends a signal to a compiler that is stopped.
+func signalled(s syscall.Signal) func(*Compiler, context.CancelFunc) {
+	return func(c *Compiler, _ context.CancelFunc) {
+		syscall.Kill(c.pid, s)
+		syscall.Kill(c.pid, syscall.SIGCONT)
+	}
+}
+
+// TestOwnFault proves that a crash is said to be the fault of the source.
+func TestOwnFault(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGBUS} {
+		t.Run(s.String(), func(t *testing.T) {
+			err := disturb(t, mustStart(t, anyPython(t).Config), signalled(s))
+			var bad *SourceError
+			if !errors.As(err, &bad) || !strings.Contains(bad.Reason, s.String()) {
+				t.Errorf("error %v, want a SourceError with %q", err, s)
+			}
+		})
+	}
+}
+
 // TestNotTheSource proves that what happens to a compiler is not said to be the
 // source's fault.
 func TestNotTheSource(t *testing.T) {
-	p := anyPython(t)
 	tests := []struct {
 		name string
 		do   func(c *Compiler, cancel context.CancelFunc)
 		want string
 	}{
-		{"killed", func(c *Compiler, _ context.CancelFunc) { syscall.Kill(c.pid, syscall.SIGKILL) }, "signal: killed"},
-		{"terminated", func(c *Compiler, _ context.CancelFunc) {
-			syscall.Kill(c.pid, syscall.SIGTERM)
-			syscall.Kill(c.pid, syscall.SIGCONT)
-		}, "signal: terminated"},
+		{"killed", signalled(syscall.SIGKILL), "signal: killed"},
+		{"terminated", signalled(syscall.SIGTERM), "signal: terminated"},
 		{"closed", func(c *Compiler, _ context.CancelFunc) { c.Close() }, "signal: killed"},
 		{"cancelled", func(_ *Compiler, cancel context.CancelFunc) { cancel() }, "context canceled"},
 		{"left stopped", func(*Compiler, context.CancelFunc) {}, "no answer within"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := Start(context.Background(), p.Config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
+			c := mustStart(t, anyPython(t).Config)
 			if tt.name == "left stopped" {
-				c.time = 10 * time.Millisecond
+				c.patience = 10 * time.Millisecond
 			}
-			// Stopped, it can't have answered before it is done away with.
-			if err := syscall.Kill(c.pid, syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			begun := &watched{Context: ctx, begun: make(chan struct{})}
-			failure := make(chan error)
-			go func() {
-				_, err := c.Compile(begun, slow, "a.py", 0)
-				failure <- err
-			}()
-			<-begun.begun
-			tt.do(c, cancel)
-			err = <-failure
+			err := disturb(t, c, tt.do)
 			var bad *SourceError
 			if err == nil || errors.As(err, &bad) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v (%T), want another than a SourceError with %q", err, err, tt.want)
-			}
-			if _, err := c.Compile(context.Background(), nil, "a.py", 0); !errors.Is(err, errDead) {
-				t.Errorf("then error %v, want %v", err, errDead)
 			}
 		})
 	}
