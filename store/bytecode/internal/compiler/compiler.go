@@ -21,6 +21,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Bounds of one compiler.
@@ -132,6 +134,10 @@ func (p *process) meet(ctx context.Context, c Config, within time.Duration) (pid
 	if tag != c.Tag || magic != c.Magic {
 		return 0, fmt.Errorf("it is a Python with cache tag %q and magic number %q, the environment is for %q and %q: the interpreter was replaced",
 			tag, magic, c.Tag, c.Magic)
+	}
+	// What is limited and measured must be it, or a child of it.
+	if group, err := unix.Getpgid(pid); pid <= 0 || err != nil || group != p.cmd.Process.Pid {
+		return 0, fmt.Errorf("it says that it is process %d, which is not in its group %d", pid, p.cmd.Process.Pid)
 	}
 	return pid, nil
 }

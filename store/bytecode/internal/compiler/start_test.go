@@ -3,6 +3,7 @@ package compiler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -57,6 +58,7 @@ func TestStartFails(t *testing.T) {
 		{"other words", wrapper(t, `printf '\0\4\0\0\0ohno' >&3`), `it answers "ohno", not what it is`},
 		{"no reply", wrapper(t, `printf 'Python 3.12.1\n' >&3`), `"Pytho"`},
 		{"other magic", wrapper(t, `printf '\0\23\0\0\0cpython-99 abcd 123' >&3`), `cache tag "cpython-99" and magic number "abcd"`},
+		{"another process", wrapper(t, fmt.Sprintf(`printf '\0\%03o\0\0\0%s %s 1' >&3; read x`, len(p.Tag)+len(p.Magic)+3, p.Tag, p.Magic)), "process 1, which is not in its group"},
 		{"another program", "/bin/ls", "it ended before it answered"},
 	}
 	for _, tt := range tests {
