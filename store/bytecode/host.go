@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sitefs/sitefs/manifest/tree"
 	"github.com/sitefs/sitefs/store/bytecode/internal/compiler"
 	"github.com/sitefs/sitefs/store/bytecode/internal/imports"
@@ -25,6 +27,10 @@ const (
 	// startPatience is how long lookups wait for the first interpreter. One that
 	// hangs shall not hold up a program for as long as one that compiles.
 	startPatience = 2 * time.Second
+
+	// maxImports is how many names of a source are followed. Real ones have tens;
+	// more would keep the host from what is asked of it.
+	maxImports = 1000
 
 	// maxScan is the largest source whose imports are looked for, in bytes. Larger
 	// ones are tables.
@@ -55,10 +61,36 @@ type HostConfig struct {
 func Serve(ctx context.Context, conn *os.File, c HostConfig) (err error) {
 	w, err := newWorks(c.Cache, c.Scratch, compiler.Config{Python: c.Python, Nice: c.Nice})
 	if err != nil {
-		return err
+		return errors.Join(err, Refuse(conn, err))
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 	return newHost(conn, c, w).serve(ctx)
+}
+
+// Refuse answers what waits in the socket by why nothing can be compiled. It is for
+// a host that got no further: its end alone would tell the client nothing.
+func Refuse(conn *os.File, why error) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	h := host{conn: conn}
+	buf := make([]byte, maxMessage)
+	for {
+		n := 0
+		if cerr := raw.Read(func(fd uintptr) bool {
+			n, _, err = unix.Recvfrom(int(fd), buf, unix.MSG_DONTWAIT)
+			return true
+		}); cerr != nil {
+			return cerr
+		}
+		if err != nil || n <= 0 { // nothing waits any more
+			return nil
+		}
+		if r, err := decodeRequest(buf[:n]); err == nil && r.kind == msgCompile {
+			h.refuse([]uint64{r.seq}, unable, why.Error())
+		}
+	}
 }
 
 // A host compiles for one client.
@@ -230,7 +262,8 @@ func (h *host) follow(node tree.ID, opt int) {
 	if err != nil {
 		return // whoever asks for its bytecode is told
 	}
-	h.queue.guess(h.layout.imported(node, imports.Scan(text)), opt)
+	names := imports.Scan(text)
+	h.queue.guess(h.layout.imported(node, names[:min(len(names), maxImports)]), opt)
 }
 
 // progress tells the client what was compiled ahead since it last heard.

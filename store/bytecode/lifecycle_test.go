@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/store/bytecode/internal/compiler"
 )
@@ -133,6 +136,27 @@ func TestForeignServer(t *testing.T) {
 			t.Errorf("message %q: %v", message, err)
 		}
 	}
+}
+
+// TestNoPlace: a host that can't even begin tells its client why.
+func TestNoPlace(t *testing.T) {
+	l := newLone(t)
+	if err := os.WriteFile(filepath.Join(l.dir, "bytecode"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id, _ := l.find(t, "a.py")
+	l.client.Used(id, 0)
+	answer := l.ask(t, nil, "a.py")
+	eventually(t, func() bool { return l.client.waits() == 1 })
+	err := Serve(testContext(t), l.host, HostConfig{Cache: l.cache(t)})
+	if !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("serve: %v", err)
+	}
+	expectAnswer(t, answer, nothing)
+	if off := l.client.Status().Off; off == "" || !strings.Contains(err.Error(), off) {
+		t.Errorf("off: %q, want %q", off, err)
+	}
+	l.expectSilence(t)
 }
 
 // TestNoSource: a node that isn't a source is answered like any other failure.
