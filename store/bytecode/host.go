@@ -24,10 +24,6 @@ const (
 	// start and 10 MB to keep.
 	rest = 5 * time.Second
 
-	// startPatience is how long lookups wait for the first interpreter. One that
-	// hangs shall not hold up a program for as long as one that compiles.
-	startPatience = 2 * time.Second
-
 	// maxImports is how many names of a source are followed. Real ones have tens;
 	// more would keep the host from what is asked of it.
 	maxImports = 1000
@@ -88,7 +84,7 @@ func Refuse(conn *os.File, why error) error {
 			return nil
 		}
 		if r, err := decodeRequest(buf[:n]); err == nil && r.kind == msgCompile {
-			h.refuse([]uint64{r.seq}, unable, why.Error())
+			h.refuse([]uint64{r.seq}, reply{result: unable, reason: why.Error()})
 		}
 	}
 }
@@ -103,17 +99,14 @@ type host struct {
 
 	ahead atomic.Uint32 // compiled ahead, the client doesn't know of yet
 
-	mu       sync.Mutex
-	starting int  // interpreters
-	running  int  // interpreters
-	slow     bool // none is running and one takes long to start
+	start starter
 }
 
 func newHost(conn *os.File, c HostConfig, w *works) *host {
 	l := &layout{tree: c.Tree, site: c.Site}
 	h := &host{conf: c, conn: conn, layout: l, queue: newQueue(l, c.Compilers), works: w}
-	start := w.start
-	w.start = func(ctx context.Context) (interpreter, error) { return h.start(ctx, start) }
+	h.start = starter{start: w.start, slow: h.refuseSlow}
+	w.start = h.start.new
 	return h
 }
 
@@ -172,13 +165,10 @@ func (h *host) handle(b []byte) error {
 		return nil
 	}
 	if !h.queue.ask(r.seq, r.node, r.opt) {
-		h.refuse([]uint64{r.seq}, notNow, fmt.Sprintf("node %d is no Python source", r.node))
+		h.refuse([]uint64{r.seq}, reply{result: notNow, reason: fmt.Sprintf("node %d is no Python source", r.node)})
 	}
-	h.mu.Lock()
-	slow := h.slow
-	h.mu.Unlock()
-	if slow {
-		h.refuse(h.queue.drop(), notNow, h.slowness())
+	if h.start.tooLong() {
+		h.refuseSlow()
 	}
 	return nil
 }
@@ -208,37 +198,35 @@ func (h *host) work(ctx context.Context) {
 // do makes one entry and answers who waits for it.
 func (h *host) do(ctx context.Context, m *maker, j *job) {
 	e, r, err := m.make(ctx, &j.source, j.opt, !j.ahead)
-	if ctx.Err() != nil {
-		return // nobody is there to answer, or the server says that all is lost
-	}
-	if err != nil {
+	switch bad := (setback{}); {
+	case ctx.Err() != nil:
+		// Nobody is there to answer, or the server says that all is lost.
+	case errors.As(err, &bad):
 		h.conf.Log.Printf("%s: %v", j.source.Path, err)
-	}
-	if bad := (setback{}); errors.As(err, &bad) {
-		h.refuse(append(h.queue.done(j), h.queue.drop()...), unable, bad.Error())
-		return
-	}
-	if err == nil && r == notNow {
+		h.refuse(append(h.queue.done(j), h.queue.drop()...), reply{result: unable, reason: bad.Error()})
+	case err != nil:
+		h.conf.Log.Printf("%s: %v", j.source.Path, err)
+		h.refuse(h.queue.done(j), reply{result: notNow, path: j.source.Path, reason: err.Error()})
+	case r == notNow:
 		h.queue.yield(j)
 		h.follow(j.node, j.opt)
-		return
+	default:
+		if r == made && e.kind == kindFailure {
+			h.conf.Log.Printf("%s: %s", e.path, e.reason)
+		}
+		h.finish(j, r)
 	}
-	if r == made && e.kind == kindFailure {
-		h.conf.Log.Printf("%s: %s", e.path, e.reason)
-	}
+}
+
+// finish answers that the entry of a job is there.
+func (h *host) finish(j *job, r result) {
 	if r == made && j.ahead {
 		h.ahead.Add(1)
 		r = found
 	}
-	answer := reply{kind: msgReply, result: r}
-	if err != nil {
-		answer.result, answer.path, answer.reason = notNow, j.source.Path, err.Error()
-	}
-	for _, answer.seq = range h.queue.done(j) {
-		h.send(answer)
-		if r == made {
-			answer.result = found // it is made for one
-		}
+	for _, seq := range h.queue.done(j) {
+		h.send(reply{kind: msgReply, result: r, seq: seq})
+		r = found // it was made for one
 	}
 	if j.ahead {
 		h.follow(j.node, j.opt)
@@ -246,9 +234,10 @@ func (h *host) do(ctx context.Context, m *maker, j *job) {
 }
 
 // refuse answers that there is nothing.
-func (h *host) refuse(waiting []uint64, r result, reason string) {
-	for _, seq := range waiting {
-		h.send(reply{kind: msgReply, result: r, seq: seq, reason: reason})
+func (h *host) refuse(waiting []uint64, r reply) {
+	r.kind = msgReply
+	for _, r.seq = range waiting {
+		h.send(r)
 	}
 }
 
@@ -280,38 +269,12 @@ func (h *host) send(r reply) {
 	_, _ = h.conn.Write(r.encode())
 }
 
-// start starts an interpreter and has nobody wait if that takes long.
-func (h *host) start(ctx context.Context, start func(context.Context) (interpreter, error)) (interpreter, error) {
-	h.mu.Lock()
-	h.starting++
-	h.mu.Unlock()
-	timer := time.AfterFunc(startPatience, h.slowStart)
-	defer timer.Stop()
-	python, err := start(ctx)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.starting--
-	if err == nil {
-		h.running++
-		python = &counted{python, h}
-	}
-	h.slow = h.slow && h.running == 0 && h.starting > 0
-	return python, err
-}
-
-// slowStart is called when an interpreter had its time to start.
-func (h *host) slowStart() {
-	h.mu.Lock()
-	h.slow = h.running == 0 && h.starting > 0
-	slow := h.slow
-	h.mu.Unlock()
-	if slow {
-		h.refuse(h.queue.drop(), notNow, h.slowness())
-	}
-}
-
-func (h *host) slowness() string {
-	return fmt.Sprintf("interpreter %q hasn't started after %v", h.conf.Python, startPatience)
+// refuseSlow answers all who wait that no interpreter runs yet.
+func (h *host) refuseSlow() {
+	h.refuse(h.queue.drop(), reply{
+		result: notNow,
+		reason: fmt.Sprintf("interpreter %q hasn't started after %v", h.conf.Python, startPatience),
+	})
 }
 
 // retire ends a maker's interpreter.
@@ -319,17 +282,4 @@ func (h *host) retire(m *maker) {
 	if err := m.rest(); err != nil {
 		h.conf.Log.Printf("interpreter %q: %v", h.conf.Python, err)
 	}
-}
-
-// A counted interpreter is one of its host's running ones.
-type counted struct {
-	interpreter
-	host *host
-}
-
-func (c *counted) Close() error {
-	c.host.mu.Lock()
-	c.host.running--
-	c.host.mu.Unlock()
-	return c.interpreter.Close()
 }
