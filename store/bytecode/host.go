@@ -161,7 +161,7 @@ func (h *host) handle(b []byte) error {
 		return fmt.Errorf("%w: the server is of another version of sitefs", err)
 	}
 	if r.kind == msgUsed {
-		h.follow(r.node, r.opt)
+		h.follow(r.node, r.opt, nil)
 		return nil
 	}
 	if !h.queue.ask(r.seq, r.node, r.opt) {
@@ -198,6 +198,8 @@ func (h *host) work(ctx context.Context) {
 // do makes one entry and answers who waits for it.
 func (h *host) do(ctx context.Context, m *maker, j *job) {
 	e, r, err := m.make(ctx, &j.source, j.opt, !j.ahead)
+	text := m.text
+	m.text = nil // it may be large, and the next job far
 	switch bad := (setback{}); {
 	case ctx.Err() != nil:
 		// Nobody is there to answer, or the server says that all is lost.
@@ -209,17 +211,18 @@ func (h *host) do(ctx context.Context, m *maker, j *job) {
 		h.refuse(h.queue.done(j), reply{result: notNow, path: j.source.Path, reason: err.Error()})
 	case r == notNow:
 		h.queue.yield(j)
-		h.follow(j.node, j.opt)
+		h.follow(j.node, j.opt, nil)
 	default:
 		if r == made && e.kind == kindFailure {
 			h.conf.Log.Printf("%s: %s", e.path, e.reason)
 		}
-		h.finish(j, r)
+		h.finish(j, r, text)
 	}
 }
 
-// finish answers that the entry of a job is there.
-func (h *host) finish(j *job, r result) {
+// finish answers that the entry of a job is there. Text is the source, if it was
+// read.
+func (h *host) finish(j *job, r result, text []byte) {
 	if r == made && j.ahead {
 		h.ahead.Add(1)
 		r = found
@@ -229,7 +232,7 @@ func (h *host) finish(j *job, r result) {
 		r = found // it was made for one
 	}
 	if j.ahead {
-		h.follow(j.node, j.opt)
+		h.follow(j.node, j.opt, text)
 	}
 }
 
@@ -241,15 +244,18 @@ func (h *host) refuse(waiting []uint64, r reply) {
 	}
 }
 
-// follow guesses that what a source imports is asked for next.
-func (h *host) follow(node tree.ID, opt int) {
+// follow guesses that what a source imports is asked for next. Text is the source,
+// or nil.
+func (h *host) follow(node tree.ID, opt int, text []byte) {
 	s, ok := h.layout.source(node)
 	if !ok || s.Size > maxScan {
 		return
 	}
-	text, err := h.conf.Cache.blobs.ReadBlob(s.Digest)
-	if err != nil {
-		return // whoever asks for its bytecode is told
+	if text == nil {
+		var err error
+		if text, err = h.conf.Cache.blobs.ReadBlob(s.Digest); err != nil {
+			return // whoever asks for its bytecode is told
+		}
 	}
 	names := imports.Scan(text)
 	h.queue.guess(h.layout.imported(node, names[:min(len(names), maxImports)]), opt)

@@ -173,7 +173,7 @@ func TestKill(t *testing.T) {
 			r := rand.New(rand.NewPCG(2, uint64(i)))
 			for ctx.Err() == nil {
 				e.askOnce(t, c, names[r.IntN(len(names))], r.IntN(maxOpt+1))
-				if r.IntN(20) == 0 { // so that there is always something to do
+				if r.IntN(4) == 0 { // so that there is always something to do
 					s := e.source(t, names[r.IntN(len(names))])
 					if err := os.Remove(c.cache.path(key{s.Digest, r.IntN(maxOpt + 1)})); err != nil && !errors.Is(err, fs.ErrNotExist) {
 						t.Error(err)

@@ -70,12 +70,14 @@ func (w *works) close() error { return w.locks.close() }
 type maker struct {
 	*works
 	python interpreter // nil: not started
+	text   []byte      // the source that make has read; nil if it had no need to
 }
 
 // make returns the entry of a source, and how it came about: made, or found. If
 // another host is making it, make waits for it or, without wait, returns notNow.
 // An error is a [setback] or one of this source; neither is remembered.
 func (m *maker) make(ctx context.Context, s *Source, opt int, wait bool) (entry, result, error) {
+	m.text = nil
 	k := key{s.Digest, opt}
 	unlock, ok := m.lock(ctx, k, wait)
 	if !ok {
@@ -89,6 +91,7 @@ func (m *maker) make(ctx context.Context, s *Source, opt int, wait bool) (entry,
 	if err != nil {
 		return entry{}, notNow, err
 	}
+	m.text = text
 	bytes, err := m.compile(ctx, text, s.Path, opt)
 	if bad := (*compiler.SourceError)(nil); errors.As(err, &bad) {
 		return entry{kind: kindFailure, path: s.Path, reason: bad.Reason}, made, m.put(k, kindFailure, failurePayload(s.Path, bad.Reason))

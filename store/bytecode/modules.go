@@ -41,35 +41,42 @@ func (l *layout) name(p string) string {
 // leading dots where they are relative. What isn't in the tree is left out: the
 // standard library, extension modules, names of a module that aren't modules.
 func (l *layout) imported(id tree.ID, names []string) []tree.ID {
-	var ids []tree.ID
 	p, err := l.tree.Path(id)
 	if err != nil {
 		return nil
 	}
-	folder := path.Dir(p)
+	var ids []tree.ID
 	for _, name := range names {
-		ids = l.appendModule(ids, folder, name)
+		absolute := strings.TrimLeft(name, ".")
+		if dots := len(name) - len(absolute); dots > 0 {
+			ids = l.appendRelative(ids, p, dots, absolute)
+		} else if site, ok := l.folder(l.site); ok {
+			ids = l.appendModule(ids, site, name)
+		}
 	}
 	return ids
 }
 
-// appendModule appends the sources of one module, its packages' first.
-func (l *layout) appendModule(ids []tree.ID, folder, name string) []tree.ID {
-	base := l.site
-	if absolute := strings.TrimLeft(name, "."); len(absolute) < len(name) {
-		base = folder
-		for range len(name) - len(absolute) - 1 {
-			base = path.Dir(base)
-		}
-		name = absolute
+// appendRelative appends the sources of a module whose name has leading dots in the
+// source at p, the package that it starts from first.
+func (l *layout) appendRelative(ids []tree.ID, p string, dots int, name string) []tree.ID {
+	for range dots {
+		p = path.Dir(p)
 	}
-	dir, a, err := l.tree.Find(base)
-	if err != nil || a.Kind != tree.Dir {
+	dir, ok := l.folder(p)
+	if !ok {
 		return ids
 	}
-	if base != l.site {
-		ids = l.appendFile(ids, dir, "__init__.py") // of the package that a relative name starts at
-	}
+	return l.appendModule(l.appendFile(ids, dir, "__init__.py"), dir, name)
+}
+
+func (l *layout) folder(p string) (tree.ID, bool) {
+	id, a, err := l.tree.Find(p)
+	return id, err == nil && a.Kind == tree.Dir
+}
+
+// appendModule appends the sources of a module below dir, its packages' first.
+func (l *layout) appendModule(ids []tree.ID, dir tree.ID, name string) []tree.ID {
 	for part := range strings.SplitSeq(name, ".") {
 		sub, a, err := l.tree.Lookup(dir, part)
 		if err != nil || a.Kind != tree.Dir {
