@@ -45,6 +45,18 @@ const (
 	// parting is how long an end that has begun may take: the process has closed
 	// its pipe and is not gone yet, or is gone and a child of it has the pipe.
 	parting = time.Second
+	// addressSpace is what a compiler may map, in bytes, if the machine has twice as
+	// much. A literal of 50 MB takes 460 MB if it is one string, and 5.3 GB (3.12,
+	// 3.13) to 5.9 GB (3.8) if it is a list of numbers: no more than in a plain
+	// Python, which also has to compile it.
+	addressSpace = 6 << 30
+	// leastAddressSpace is what a compiler may map on the smallest machine: 50 MB in
+	// one string.
+	leastAddressSpace = 512 << 20
+	// modest is what a process has resident whose failure is not for want of memory.
+	// The parser's own bound for nested expressions, which is a MemoryError too, is
+	// met below 30 MB (3.8 to 3.13).
+	modest = leastAddressSpace / 4
 )
 
 // script is what the interpreter runs.
@@ -76,6 +88,10 @@ type SourceError struct {
 }
 
 func (e *SourceError) Error() string { return e.Reason }
+
+// ErrMemory is the error of a source that a compiler failed on when it had taken
+// much memory: with more, on another machine, it might not have.
+var ErrMemory = errors.New("it takes more memory than a compiler has on this machine")
 
 var errDead = errors.New("the compiler has ended")
 
@@ -111,7 +127,8 @@ func start(ctx context.Context, c Config, within time.Duration) (*Compiler, erro
 		}
 		return nil, &StartError{c.Python, err.Error()}
 	}
-	p.held = append(p.held, limit(pid)...)
+	p.memory = memoryBound()
+	p.held = append(p.held, limit(pid, p.memory)...)
 	return &Compiler{process: p, pid: pid, time: compileTime, patience: patience}, nil
 }
 
@@ -145,8 +162,8 @@ func (p *process) meet(ctx context.Context, c Config, within time.Duration) (pid
 // Compile returns the code of a source, marshalled, without a header: what
 // importlib would write behind the header into the .pyc of that optimisation.
 // The name becomes co_filename. The error is a [SourceError], or one that says
-// nothing about the source; then, and after some of the former, the compiler is
-// dead.
+// nothing about the source, such as [ErrMemory]; then, and after some of the
+// former, the compiler is dead.
 func (c *Compiler) Compile(ctx context.Context, source []byte, name string, optimisation int) ([]byte, error) {
 	if len(source) > maxSource {
 		return nil, &SourceError{fmt.Sprintf("%d bytes of source, at most %d are compiled", len(source), maxSource)}
@@ -171,8 +188,12 @@ func (c *Compiler) Compile(ctx context.Context, source []byte, name string, opti
 	case status == done:
 		return payload, nil
 	case status == exhausted:
-		c.kill()
-		<-c.ended
+		if err := c.end(); err != nil {
+			return nil, err
+		}
+		if c.starved() {
+			return nil, ErrMemory
+		}
 	}
 	return nil, &SourceError{string(payload)}
 }
@@ -236,21 +257,30 @@ func (c *Compiler) overdue(ctx context.Context, finish <-chan struct{}) error {
 	}
 }
 
-// death waits for the end of a process that has broken off, and returns why it
-// ended. err is what its pipe said.
-func (p *process) death(err error) error {
+// end waits for the end of a process that has broken off. Its error is that
+// nothing is known of it.
+func (p *process) end() error {
 	select {
 	case <-p.ended:
 	case <-time.After(parting):
 		p.kill()
 		<-p.ended
 	}
-	<-p.stderr.done
-	if p.err != nil {
-		return p.err
+	return p.err
+}
+
+// death returns why a process that has broken off has ended. err is what its pipe
+// said.
+func (p *process) death(err error) error {
+	if err := p.end(); err != nil {
+		return err
 	}
+	<-p.stderr.done
 	status, ok := p.state.Sys().(syscall.WaitStatus)
 	if ok && status.Signaled() && ownFault(status.Signal()) {
+		if p.starved() {
+			return fmt.Errorf("the compiler ended (%v): %w", p.state, ErrMemory)
+		}
 		return &SourceError{fmt.Sprintf("it kills the compiler: %v", status.Signal())}
 	}
 	if last := p.stderr.last(); last != "" {
@@ -267,4 +297,18 @@ func ownFault(s syscall.Signal) bool {
 		return true
 	}
 	return false
+}
+
+// starved reports whether a process that has ended may have failed because this
+// machine, or who runs sitefs on it, gave it less memory than another would.
+func (p *process) starved() bool {
+	usage, ok := p.state.SysUsage().(*syscall.Rusage)
+	return !ok || wanting(uint64(usage.Maxrss)*maxrssUnit, p.memory)
+}
+
+// wanting reports whether a failure at a peak of resident memory may be for want of
+// memory, other than that no compiler gets more. Both are in bytes; the bound is on
+// what is mapped, and a request that fails is for no more than what is there.
+func wanting(peak, bound uint64) bool {
+	return peak >= modest && (bound < addressSpace || peak < addressSpace/2)
 }

@@ -12,11 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// addressSpace is what a compiler may map. A literal of 50 MB takes 460 MB if it
-// is one string, and 5.3 GB (3.12, 3.13) to 5.9 GB (3.8) if it is a list of
-// numbers: no more than in a plain Python, which also has to compile it.
-const addressSpace = 6 << 30
-
 // attributes make a process a group of its own, which dies with the thread that
 // started it.
 func attributes() *syscall.SysProcAttr {
@@ -164,15 +159,15 @@ func landlockRules(abi int) (r unix.LandlockRulesetAttr) {
 	return r
 }
 
-// limit bounds what a process may use, and returns what could be bounded. It
-// comes after the start: a wrapper may need more than a compiler.
-func limit(pid int) (held []string) {
+// limit bounds what a process may use, memory in bytes, and returns what could be
+// bounded. It comes after the start: a wrapper may need more than a compiler.
+func limit(pid int, memory uint64) (held []string) {
 	limits := []struct {
 		name     string
 		resource int
 		max      uint64
 	}{
-		{"memory", unix.RLIMIT_AS, addressSpace},
+		{"memory", unix.RLIMIT_AS, memory},
 		{"core", unix.RLIMIT_CORE, 0},
 		{"fsize", unix.RLIMIT_FSIZE, 0},
 		{"nofile", unix.RLIMIT_NOFILE, 64}, // four pipes, and the modules of a codec

@@ -3,7 +3,6 @@ package compiler
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -97,7 +96,7 @@ func TestConfined(t *testing.T) {
 	if _, _, err := p.reply(); err != nil {
 		t.Fatal(err, p.stderr.last())
 	}
-	held := append(p.held, limit(cmd.Process.Pid)...)
+	held := append(p.held, limit(cmd.Process.Pid, memoryBound())...)
 	t.Logf("held: %v", held)
 	if err := lower(cmd.Process.Pid, 3); err != nil {
 		t.Fatal(err)
@@ -240,23 +239,5 @@ func TestParentKilled(t *testing.T) {
 	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 30_000); n != 1 {
 		unix.Kill(pid, unix.SIGKILL)
 		t.Errorf("the compiler lives on (%v)", err)
-	}
-}
-
-// TestExhausted proves that memory is limited and that a compiler that met its
-// limit is not used again.
-func TestExhausted(t *testing.T) {
-	c := mustStart(t, anyPython(t).Config)
-	small := unix.Rlimit{Cur: 200 << 20, Max: 200 << 20}
-	if err := unix.Prlimit(c.pid, unix.RLIMIT_AS, &small, nil); err != nil {
-		t.Fatal(err)
-	}
-	_, err := c.Compile(context.Background(), slow, "large.py", 0)
-	var bad *SourceError
-	if !errors.As(err, &bad) || !strings.Contains(bad.Reason, "memory") {
-		t.Errorf("error %v, want a SourceError for memory", err)
-	}
-	if _, err := c.Compile(context.Background(), nil, "empty.py", 0); !errors.Is(err, errDead) {
-		t.Errorf("then error %v, want %v", err, errDead)
 	}
 }

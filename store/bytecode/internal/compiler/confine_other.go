@@ -26,7 +26,13 @@ func limits(argv []string) []string {
 func confine() []string { return []string{"core", "fsize", "nofile"} }
 
 // limit bounds nothing more.
-func limit(int) []string { return nil }
+func limit(int, uint64) []string { return nil }
+
+// memoryBound returns what a compiler may map: as much as there is.
+func memoryBound() uint64 { return 0 }
+
+// maxrssUnit is that of getrusage(2), in bytes.
+const maxrssUnit = 1
 
 // lower makes a process nicer than this one.
 func lower(pid, nice int) error {

@@ -27,6 +27,7 @@ type process struct {
 	replies  *os.File // its descriptor 3
 	stderr   *tail
 	held     []string // how it is confined
+	memory   uint64   // what it may map, in bytes; 0: it isn't known
 
 	ended chan struct{} // closed when it is gone and the two below are set
 	state *os.ProcessState
