@@ -54,6 +54,21 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestTooLargeForMachine: a source that a larger machine may compile is tried once,
+// and again when it is asked for again.
+func TestTooLargeForMachine(t *testing.T) {
+	r := newRig(t, newEnv(t, map[string]string{"a.py": "large table"}), &fake{})
+	for tries := range 2 {
+		if size, final := r.lookup(t, "a.py", 0); size != 0 || final {
+			t.Errorf("a.py: %d, %v, want one that may be tried again", size, final)
+		}
+		if n := int(r.fake.starts.Load()); n != tries+1 {
+			t.Errorf("%d interpreters were started for %d tries", n, tries+1)
+		}
+	}
+	r.expectStatus(t, Status{Declined: 2, Failures: []Failure{{"a.py", compiler.ErrMemory.Error()}}})
+}
+
 // TestDamagedIsReplaced: who looks up a damaged entry gets a whole one.
 func TestDamagedIsReplaced(t *testing.T) {
 	e := newEnv(t, map[string]string{"a.py": "a = 1"})

@@ -133,7 +133,8 @@ func fakeCode(source []byte, opt int) []byte {
 
 // A fake is a kind of interpreter. A source that begins with "bad" doesn't compile,
 // one with "kill" ends its interpreter from outside, one with "fatal" ends it by its
-// own fault, and one with "hang" takes until its time is over.
+// own fault, one with "large" needs more memory than there is, and one with "hang"
+// takes until its time is over.
 type fake struct {
 	start    func(context.Context) error // nil: starts at once
 	compiled func(name string)           // nil: nobody cares
@@ -170,6 +171,9 @@ func (p *fakePython) Compile(ctx context.Context, source []byte, name string, op
 	case "kill":
 		p.dead = true
 		return nil, errors.New("killed by SIGKILL")
+	case "large":
+		p.dead = true
+		return nil, compiler.ErrMemory
 	case "hang":
 		<-ctx.Done()
 		p.dead = true

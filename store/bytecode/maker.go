@@ -139,7 +139,7 @@ func (m *maker) source(d digest.Digest) ([]byte, error) {
 }
 
 // compile compiles a source. An interpreter that something else than the source
-// ended gets one successor.
+// and what it needs ended gets one successor.
 func (m *maker) compile(ctx context.Context, text []byte, name string, opt int) (code []byte, err error) {
 	for range 2 {
 		if m.python == nil {
@@ -153,7 +153,7 @@ func (m *maker) compile(ctx context.Context, text []byte, name string, opt int) 
 			err = errors.Join(err, m.rest())
 		}
 		bad := (*compiler.SourceError)(nil)
-		if err == nil || errors.As(err, &bad) || ctx.Err() != nil {
+		if err == nil || errors.As(err, &bad) || errors.Is(err, compiler.ErrMemory) || ctx.Err() != nil {
 			break
 		}
 	}
