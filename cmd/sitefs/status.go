@@ -95,18 +95,38 @@ func describe(s mount.Status) string {
 	}
 	line("requests", "%d (%s)", total(s.Requests), strings.Join(kinds, ", "))
 	line("errors", "%d", s.Errors)
-	var code bytecode.Status
-	if len(s.Bytecode) == 0 || json.Unmarshal(s.Bytecode, &code) != nil {
-		return b.String() // a server that died, or one of another version
-	}
-	line("bytecode", "%d found, %d compiled (%d ahead of need), %d failed", code.Hits, code.Compiled, code.Ahead, code.Failed)
-	if code.Off != "" {
-		line("", "nothing is compiled: %s", code.Off)
-	}
-	for _, f := range code.Failures {
-		line("", "%s: %s", f.Path, f.Reason)
+	for i, text := range describeBytecode(s.Bytecode) {
+		name := "bytecode"
+		if i > 0 {
+			name = ""
+		}
+		line(name, "%s", text)
 	}
 	return b.String()
+}
+
+// describeBytecode returns what a mount tells of its bytecode, a text per line:
+// none for a server that died, or one of another version.
+func describeBytecode(told json.RawMessage) []string {
+	var s bytecode.Status
+	if len(told) == 0 || json.Unmarshal(told, &s) != nil {
+		return nil
+	}
+	counts := fmt.Sprintf("%d found, %d compiled on demand, %d ahead of it, %d failed", s.Hits, s.Compiled, s.Ahead, s.Failed)
+	if s.Declined > 0 {
+		counts += fmt.Sprintf(", %d left to Python", s.Declined)
+	}
+	lines := []string{counts}
+	if s.Off != "" {
+		lines = append(lines, "nothing is compiled now: "+s.Off)
+	}
+	for _, f := range s.Failures {
+		if f.Path != "" { // what is no one source's fault has none
+			f.Reason = f.Path + ": " + f.Reason
+		}
+		lines = append(lines, f.Reason)
+	}
+	return lines
 }
 
 func total(counts map[string]int64) int64 {
