@@ -3,12 +3,16 @@ package bytecode
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/sitefs/sitefs/integration/sandbox"
 	"github.com/sitefs/sitefs/integration/wheelhouse"
 )
+
+// interrupted is the exit code of what Ctrl-C ends.
+const interrupted = 130
 
 // Ctrl-C ends --compile: the command fails, nothing is mounted, and what was
 // compiled is, so that the next time there is less to do.
@@ -32,8 +36,11 @@ func TestCompileInterrupted(t *testing.T) {
 			if err := c.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
-			if c.Wait() == nil {
-				t.Errorf("it ended well, saying %s", &c.said)
+			if err := c.Wait(); c.ProcessState.ExitCode() != interrupted {
+				t.Errorf("%v, want exit code %d; it said %s", err, interrupted, &c.said)
+			}
+			if said := c.said.String(); !strings.Contains(said, "which is kept") {
+				t.Errorf("it said %s, want what is kept", said)
 			}
 			if left := sandbox.Leaks(e.Dir); left != "" {
 				t.Error(left)

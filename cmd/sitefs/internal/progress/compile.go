@@ -24,8 +24,13 @@ func (d *Display) EndCompile(s bytecode.Summary, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.end()
-	if err == nil && !d.quiet {
+	if d.quiet {
+		return
+	}
+	if err == nil {
 		d.say(d.tally.closing(d.now(), s))
+	} else if s.Compiled > 0 {
+		d.say(d.tally.ended(s))
 	}
 }
 
@@ -38,16 +43,25 @@ type tally struct {
 
 func (t *tally) closing(now time.Time, s bytecode.Summary) string {
 	text := fmt.Sprintf("compiled %s in %s", sources(s.Compiled), seconds(now.Sub(t.began)))
-	if s.Failed > 0 {
-		text += fmt.Sprintf(", %d can't be: templates and the like (-v lists them)", s.Failed)
+	switch s.Failed {
+	case 0:
+	case 1:
+		text += fmt.Sprintf("; %s can't be", s.Failures[0].Path)
+	default:
+		text += fmt.Sprintf("; %s and %d more can't be", s.Failures[0].Path, s.Failed-1)
 	}
 	return text
+}
+
+// ended is the closing of a compilation that was interrupted or failed.
+func (t *tally) ended(s bytecode.Summary) string {
+	return fmt.Sprintf("compiled %d of %s, which is kept", s.Compiled, sources(t.total))
 }
 
 func (t *tally) line(now time.Time, width int) string {
 	done := int(t.done.Load())
 	parts := []string{fmt.Sprintf("compiled %d of %s", done, sources(t.total))}
-	if elapsed := now.Sub(t.began); done > 0 && elapsed >= time.Second {
+	if elapsed := now.Sub(t.began); done > 0 && done < t.total && elapsed >= time.Second {
 		left := time.Duration(float64(t.total-done) / float64(done) * float64(elapsed))
 		parts = append(parts, seconds(left)+" left")
 	}
