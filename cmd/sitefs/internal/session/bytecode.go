@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,38 +66,53 @@ func (h Host) command() ([]string, error) {
 // Serve compiles what the mount's server asks for, until the server ends or has
 // asked for nothing for a while. It is called in the process that the server
 // started.
-func (h Host) Serve(ctx context.Context) (err error) {
+func (h Host) Serve(ctx context.Context) error {
 	conn := mount.CompanionConn()
 	defer conn.Close()
+	c, end, err := h.begin()
+	if err != nil {
+		return errors.Join(err, bytecode.Refuse(conn, err))
+	}
+	return errors.Join(bytecode.Serve(ctx, conn, c), end())
+}
+
+// begin returns what the host works with until end is called.
+func (h Host) begin() (c bytecode.HostConfig, end func() error, err error) {
 	st, err := store.Open(h.Store, store.Options{})
 	if err != nil {
-		return err
+		return c, nil, err
 	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	d, err := digest.Parse(h.Tree)
-	if err != nil {
-		return err
-	}
-	t, err := st.OpenTree(d, "/") // sources name no prefix
-	if err != nil {
-		return err
-	}
-	site, err := sitePackages(t)
-	if err != nil {
-		return err
-	}
-	cache, err := openBytecode(st, h.Code)
-	if err != nil {
-		return err
+	if c, err = h.config(st); err != nil {
+		return c, nil, errors.Join(err, st.Close())
 	}
 	scratch, err := st.NewScratch()
 	if err != nil {
-		return err
+		return c, nil, errors.Join(err, st.Close())
 	}
-	defer func() { err = errors.Join(err, scratch.Close()) }()
-	return bytecode.Serve(ctx, conn, bytecode.HostConfig{
+	c.Scratch = scratch.Path()
+	return c, func() error { return errors.Join(scratch.Close(), st.Close()) }, nil
+}
+
+// config returns all but the folder to write in.
+func (h Host) config(st *store.Store) (c bytecode.HostConfig, err error) {
+	d, err := digest.Parse(h.Tree)
+	if err != nil {
+		return c, err
+	}
+	t, err := st.OpenTree(d, "/") // sources name no prefix
+	if err != nil {
+		return c, err
+	}
+	site, err := sitePackages(t)
+	if err != nil {
+		return c, err
+	}
+	cache, err := openBytecode(st, h.Code)
+	if err != nil {
+		return c, err
+	}
+	return bytecode.HostConfig{
 		Cache:     cache,
-		Scratch:   scratch.Path(),
 		Tree:      t,
 		Site:      site,
 		Python:    h.Python,
@@ -104,7 +120,7 @@ func (h Host) Serve(ctx context.Context) (err error) {
 		Nice:      hostNice,
 		Idle:      hostIdle,
 		Log:       log.Default(),
-	})
+	}, nil
 }
 
 func openBytecode(st *store.Store, v bytecode.Version) (*bytecode.Cache, error) {
@@ -112,7 +128,7 @@ func openBytecode(st *store.Store, v bytecode.Version) (*bytecode.Cache, error) 
 }
 
 // client returns what the view asks for bytecode, and the process that the
-// client has compile: nil where the store can't be written to.
+// client has compile, which is nil where the store can't be written to.
 func (h Host) client(st *store.Store) (*bytecode.Client, *mount.Companion, error) {
 	cache, err := openBytecode(st, h.Code)
 	if err != nil {
@@ -231,6 +247,7 @@ func (s *Session) compileSources(ctx context.Context, python string, v bytecode.
 		Nice:      compileNice,
 		Optimize:  level,
 	}, missing, s.Progress.Compiled)
+	slices.SortFunc(summary.Failures, func(a, b bytecode.Failure) int { return strings.Compare(a.Path, b.Path) })
 	s.Progress.EndCompile(summary, err)
 	for _, f := range summary.Failures {
 		s.Note(fmt.Sprintf("not compiled: %s: %s", f.Path, f.Reason))
@@ -239,7 +256,8 @@ func (s *Session) compileSources(ctx context.Context, python string, v bytecode.
 }
 
 // optimization returns the level at which Python will run with that value of
-// PYTHONOPTIMIZE: as for Python, any text that is no number means 1.
+// PYTHONOPTIMIZE: as for Python, any text that is no number means 1. Of levels
+// above 2, which compile alike, no mount has .pyc files.
 func optimization(value string) int {
 	if value == "" {
 		return 0
