@@ -20,8 +20,9 @@
 // are found by LOOKUP, which is all that Python does, and never listed, so
 // whatever walks the tree sees the tree. Their IDs are arithmetic too: bits 60
 // to 62 are 0 for a node of the tree, 1 for the __pycache__ of the directory in
-// the bits below, and 2, 3 and 4 for the .pyc, .opt-1.pyc and .opt-2.pyc of the
-// source in the bits below, both as the tree numbers them.
+// bits 0 to 47, and 2, 3 and 4 for the .pyc, .opt-1.pyc and .opt-2.pyc of the
+// source there, both as the tree numbers them. Bits 48 to 59 tell a .pyc from
+// another compilation of its source.
 //
 // A .pyc that there is has the size that was looked up, and one that there
 // never will be is absent for good. Anything else ends the LOOKUP with an
