@@ -44,7 +44,9 @@ var arrows = map[string][]string{
 	"store/resolve":                    {"manifest/interp", "manifest/lock", "manifest/marker", "manifest/pyver", "manifest/tag"},
 
 	"fusefs/view":  {"manifest/digest", "manifest/tree"},
-	"fusefs/mount": {"fusefs/view", "manifest/digest", "manifest/tree"},
+	"fusefs/mount": {"fusefs/mount/internal/...", "fusefs/view", "manifest/digest", "manifest/tree"},
+
+	"fusefs/mount/internal/shared": {},
 
 	"cmd/sitefs/internal/progress": {"manifest/lock", "store/bytecode", "store/fetch"},
 	"cmd/sitefs/internal/session":  {"fusefs/...", "manifest", "manifest/...", "store", "store/bytecode", "store/fetch", "store/resolve"},
