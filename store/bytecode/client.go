@@ -51,6 +51,7 @@ type Client struct {
 	waiting map[uint64]chan reply // by sequence number
 	seq     uint64
 	deaths  int       // of the host, since its last answer
+	heard   time.Time // when it last said something
 	until   time.Time // when a host that could do nothing is asked again
 	off     string    // why nothing is compiled
 	closed  bool
@@ -185,12 +186,26 @@ func (c *Client) ask(cancel <-chan struct{}, id tree.ID, opt int) reply {
 		return r
 	case <-cancel:
 	case <-timer.C:
-		c.note(Failure{Reason: fmt.Sprintf("the compiler host doesn't answer within %v", c.patience)})
+		c.silence(seq)
+		return reply{}
 	}
 	c.mu.Lock()
 	delete(c.waiting, seq)
 	c.mu.Unlock()
 	return reply{}
+}
+
+// silence gives a request up that was waited for as long as may be. A host that
+// has answered nobody meanwhile is left alone, or every import would wait as long.
+func (c *Client) silence(seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.waiting, seq)
+	reason := fmt.Sprintf("the compiler host doesn't answer within %v", c.patience)
+	c.note(Failure{Reason: reason})
+	if c.now().Sub(c.heard) >= c.patience {
+		c.rest(reason)
+	}
 }
 
 // request sends a request to the host. The reply arrives at answer, or a zero one
@@ -260,6 +275,7 @@ func (c *Client) handle(r reply) {
 		}
 		return
 	}
+	c.heard = c.now()
 	c.ahead.Add(int64(r.ahead))
 	if r.kind == msgProgress {
 		return

@@ -164,6 +164,44 @@ func TestStuckHost(t *testing.T) {
 	}
 }
 
+// TestSilentHost: who waited in vain says for all that the host is left alone for a
+// while, unless it has answered somebody else meanwhile.
+func TestSilentHost(t *testing.T) {
+	l := newLone(t)
+	clock := time.Now()
+	l.client.now = func() time.Time { return clock }
+	l.client.patience = time.Millisecond
+	id, a := l.find(t, "a.py")
+	lookup := func(busy bool) string {
+		l.client.mu.Lock()
+		l.client.heard = time.Time{}
+		if busy {
+			l.client.heard = clock
+		}
+		l.client.mu.Unlock()
+		if size, _, final := l.client.Lookup(nil, id, a, 0, true); size != 0 || final {
+			t.Errorf("%d, %v", size, final)
+		}
+		return l.client.Status().Off
+	}
+	if off := lookup(true); off != "" {
+		t.Errorf("a busy host is left alone: %q", off)
+	}
+	if off := lookup(false); !strings.Contains(off, "doesn't answer") {
+		t.Errorf("off: %q", off)
+	}
+	asked := l.client.seq
+	lookup(false)
+	if l.client.seq != asked {
+		t.Error("a silent host was asked again at once")
+	}
+	clock = clock.Add(pause)
+	lookup(false)
+	if l.client.seq != asked+1 {
+		t.Error("a silent host is never asked again")
+	}
+}
+
 // TestLost: when the host dies those who wait learn it; after some deaths in a row
 // it is left alone for a while.
 func TestLost(t *testing.T) {
