@@ -531,7 +531,18 @@ func TestSweep(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := errors.Join(live.close(), scratch.Close(), lease.Close()); err != nil {
+	dead = []string{s.path("tmp", stagePrefix+"4")}
+	if err := os.Mkdir(dead[0], 0o700); err != nil {
+		t.Fatal(err)
+	}
+	next, err := s.NewScratch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dead[0]); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%q: %v, want it gone with the next scratch folder", dead[0], err)
+	}
+	if err := errors.Join(live.close(), scratch.Close(), next.Close(), lease.Close()); err != nil {
 		t.Error(err)
 	}
 	expectFiles(t, s, "leases", 0)
