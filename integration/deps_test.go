@@ -38,8 +38,9 @@ var arrows = map[string][]string{
 	"store/internal/catalog":           {"manifest/digest"},
 	"store":                            {"manifest/digest", "manifest/tree", "manifest/wheel", "store/internal/..."},
 	"store/bytecode":                   {"manifest/digest", "manifest/tree", "store/bytecode/internal/..."},
-	"store/bytecode/internal/compiler": {},
+	"store/bytecode/internal/compiler": {"store/confine"},
 	"store/bytecode/internal/imports":  {},
+	"store/confine":                    {},
 	"store/fetch":                      {"manifest/digest", "manifest/lock", "manifest/wheel", "store"},
 	"store/resolve":                    {"manifest/interp", "manifest/lock", "manifest/marker", "manifest/pyver", "manifest/tag"},
 
@@ -49,8 +50,8 @@ var arrows = map[string][]string{
 	"fusefs/mount/internal/shared": {},
 
 	"cmd/sitefs/internal/progress": {"manifest/lock", "store/bytecode", "store/fetch"},
-	"cmd/sitefs/internal/session":  {"fusefs/...", "manifest", "manifest/...", "store", "store/bytecode", "store/fetch", "store/resolve"},
-	"cmd/sitefs":                   {"cmd/sitefs/internal/...", "fusefs/mount", "manifest", "manifest/...", "store", "store/bytecode", "store/fetch", "store/resolve"},
+	"cmd/sitefs/internal/session":  {"fusefs/...", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/resolve"},
+	"cmd/sitefs":                   {"cmd/sitefs/internal/...", "fusefs/mount", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/resolve"},
 }
 
 // TestArrows holds the table above against the import clauses of every file,

@@ -1,0 +1,195 @@
+package confine
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Go runs f on a thread that serves nothing else, is confined, and ends with f.
+// It doesn't wait for it. Held is what holds, sorted.
+func Go(r Rules, f func(held []string)) {
+	ownThread(func() { f(apply(r)) })
+}
+
+// stage is set for the confined process that [Self] becomes: what holds.
+const stage = "SITEFS_CONFINED"
+
+// Self confines this process: it executes its program anew, with the same
+// arguments and whatever descriptors are not closed by that. So a program calls it
+// before anything else, and goes on behind it confined. Held is what holds, sorted.
+//
+// If there is an error the program isn't confined and may go on all the same.
+func Self(r Rules) (held []string, err error) {
+	if v, ok := os.LookupEnv(stage); ok {
+		return strings.Fields(v), os.Unsetenv(stage)
+	}
+	program, err := self()
+	if err != nil {
+		return nil, fmt.Errorf("confine this process: %w", err)
+	}
+	if r.Read != nil {
+		if r.Read, err = withProgram(r.Read); err != nil {
+			return nil, fmt.Errorf("confine this process: %w", err)
+		}
+	}
+	failed := make(chan error)
+	Go(r, func(held []string) {
+		failed <- syscall.Exec(program, os.Args, append(environment(), stage+"="+strings.Join(held, " ")))
+	})
+	return nil, fmt.Errorf("confine this process: execute %q again: %w", program, <-failed)
+}
+
+// environment is that of the confined process. Its Go can't find out any more how
+// many processors the cgroup leaves it.
+func environment() []string {
+	const name = "GOMAXPROCS"
+	if os.Getenv(name) != "" {
+		return os.Environ()
+	}
+	return append(os.Environ(), name+"="+strconv.Itoa(runtime.GOMAXPROCS(0)))
+}
+
+// running is the program of this process, even if its file was replaced.
+const running = "/proc/self/exe"
+
+// self returns a name of the running program, if possible the one it was started
+// by: it is what ps shows.
+func self() (string, error) {
+	now, err := os.Stat(running)
+	if err != nil {
+		return "", err
+	}
+	name, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if named, err := os.Stat(name); err != nil || !os.SameFile(named, now) {
+		return running, nil
+	}
+	return name, nil
+}
+
+// withProgram adds to a list what it takes to execute this program.
+func withProgram(read []string) ([]string, error) {
+	program, err := elf.Open(running)
+	if err != nil {
+		return nil, err
+	}
+	defer program.Close()
+	read = append(slices.Clone(read), running)
+	for _, p := range program.Progs {
+		if p.Type == elf.PT_INTERP { // as programs with cgo have
+			return append(read, Libraries()...), nil
+		}
+	}
+	return read, nil
+}
+
+// Libraries returns where the dynamic loader and the C library are, with what they
+// read.
+func Libraries() []string {
+	return []string{
+		"/lib", "/lib32", "/lib64", "/libx32", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/local/lib",
+		"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload",
+	}
+}
+
+// ownThread runs f on a thread that serves nothing else and ends with it. That is
+// not the main thread: it can't end, and Landlock takes its domain for that of
+// the process when another thread sends a signal.
+func ownThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != os.Getpid() {
+			f()
+			return // without unlocking, which ends the thread
+		}
+		defer runtime.UnlockOSThread()
+		elsewhere := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(elsewhere)
+			f()
+		}()
+		<-elsewhere
+	}()
+}
+
+// apply confines the calling thread and returns what holds.
+func apply(r Rules) (held []string) {
+	// os finds out with a signal to this process whether it can use pidfds, which
+	// Landlock may refuse on this thread: it shall do so before.
+	if self, err := os.FindProcess(os.Getpid()); err == nil {
+		self.Release()
+	}
+	// In this order: without the first the last two are root's alone, without
+	// capabilities the files of the second may be out of reach.
+	if unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == nil {
+		held = append(held, NoNewPrivs)
+	}
+	if landlock(r) == nil {
+		held = append(held, Landlock)
+		if r.Read != nil {
+			held = append(held, Read)
+		}
+	}
+	if dropCapabilities(r.Search) == nil {
+		held = append(held, Capabilities)
+	}
+	if seccomp() == nil {
+		held = append(held, Seccomp)
+	}
+	slices.Sort(held)
+	return held
+}
+
+// dropCapabilities leaves none, but that of searching and reading if asked for.
+func dropCapabilities(search bool) error {
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return err
+	}
+	var kept uint32
+	if search {
+		kept = 1 << unix.CAP_DAC_READ_SEARCH
+	}
+	if err := dropBounding(kept); err != nil {
+		return err
+	}
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&head, &sets[0]); err != nil {
+		return err
+	}
+	left := sets[0].Permitted & kept
+	sets = [2]unix.CapUserData{{Effective: left, Permitted: left}}
+	return unix.Capset(&head, &sets[0])
+}
+
+// dropBounding keeps root's programs from having capabilities by their start.
+func dropBounding(kept uint32) error {
+	for c := range uintptr(64) { // as many as a set has bits
+		if c < 32 && kept&(1<<c) != 0 {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) {
+			return nil // the last one that this kernel knows was c-1
+		}
+		if errors.Is(err, unix.EPERM) {
+			return nil // an ordinary user, whom no_new_privs keeps from gaining any
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
