@@ -2,8 +2,9 @@
 //
 // A source reaches the process by pipe and its code comes back by pipe. compile()
 // runs no code of the source, but it is a parser in C that reads what a stranger
-// wrote, so the process is confined as far as the kernel can: no network, no file
-// written, no other process touched, memory and time bounded (see [Compiler.Confined]).
+// wrote, so the process is confined as far as the kernel can: nothing read but the
+// interpreter's own files, no network, no file written, no other process touched,
+// memory and time bounded (see [Compiler.Confined]).
 //
 // What a source does to its compiler is told apart from what happens to the
 // compiler: a [SourceError] is the source's own fault, would be the same the next
@@ -18,11 +19,15 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/store/confine"
 )
 
 // Bounds of one compiler.
@@ -93,7 +98,10 @@ func (e *SourceError) Error() string { return e.Reason }
 // much memory: with more, on another machine, it might not have.
 var ErrMemory = errors.New("it takes more memory than a compiler has on this machine")
 
-var errDead = errors.New("the compiler has ended")
+var (
+	errDead  = errors.New("the compiler has ended")
+	errEnded = errors.New("it ended before it answered")
+)
 
 // A Compiler is one running interpreter. Sources are compiled one after the
 // other; its methods may be called from any goroutine.
@@ -112,9 +120,26 @@ func Start(ctx context.Context, c Config) (*Compiler, error) {
 }
 
 func start(ctx context.Context, c Config, within time.Duration) (*Compiler, error) {
-	p, err := startProcess(command(c.Python, script))
+	rules := confine.Rules{Read: readable(c.Python), Search: true}
+	compiler, err := startConfined(ctx, c, within, rules)
+	if errors.Is(err, errEnded) || errors.Is(err, fs.ErrPermission) {
+		// It may be a script, or have its library where nobody would think.
+		rules.Read = nil
+		compiler, err = startConfined(ctx, c, within, rules)
+	}
+	if err == nil {
+		return compiler, nil
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("start compiler %q: %w", c.Python, ctx.Err())
+	}
+	return nil, &StartError{c.Python, err.Error()}
+}
+
+func startConfined(ctx context.Context, c Config, within time.Duration, rules confine.Rules) (*Compiler, error) {
+	p, err := startProcess(command(c.Python, script), rules)
 	if err != nil {
-		return nil, &StartError{c.Python, err.Error()}
+		return nil, err
 	}
 	pid, err := p.meet(ctx, c, within)
 	if err == nil {
@@ -122,13 +147,11 @@ func start(ctx context.Context, c Config, within time.Duration) (*Compiler, erro
 	}
 	if err != nil {
 		p.Close() // its end adds nothing to err
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("start compiler %q: %w", c.Python, ctx.Err())
-		}
-		return nil, &StartError{c.Python, err.Error()}
+		return nil, err
 	}
 	p.memory = memoryBound()
 	p.held = append(p.held, limit(pid, p.memory)...)
+	slices.Sort(p.held)
 	return &Compiler{process: p, pid: pid, time: compileTime, patience: patience}, nil
 }
 
@@ -142,7 +165,7 @@ func (p *process) meet(ctx context.Context, c Config, within time.Duration) (pid
 		return 0, context.Cause(ctx)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("it ended before it answered: %w", p.death(err))
+		return 0, fmt.Errorf("%w: %w", errEnded, p.death(err))
 	}
 	var tag, magic string
 	if _, err := fmt.Sscanf(string(hello), "%s %s %d", &tag, &magic, &pid); err != nil {

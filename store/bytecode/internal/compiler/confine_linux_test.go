@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/store/confine"
 )
 
 // probe tries what a compiler may not do and says what comes of it: the name of
@@ -48,6 +48,8 @@ def wait(pid):
     posix.waitpid(pid, 0)
 dir = sys.argv[1]
 attempt("read", open, dir + "/file")
+attempt("outside", open, sys.argv[2])
+attempt("list", posix.listdir, "/")
 attempt("network", network)
 attempt("unix", unixsocket)
 attempt("write", open, dir + "/file", "r+b")
@@ -88,7 +90,12 @@ func TestConfined(t *testing.T) {
 	}
 	cmd := command(anyPython(t).Python, probe)
 	cmd.Args = append(cmd.Args[:len(cmd.Args)-1], dir)
-	p, err := startProcess(cmd)
+	outside := t.TempDir() + "/file"
+	if err := os.WriteFile(outside, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Args = append(cmd.Args, outside)
+	p, err := startProcess(cmd, confine.Rules{Read: append(readable(cmd.Path), dir, "/proc"), Search: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +130,8 @@ func TestConfined(t *testing.T) {
 		{"", "null", "done"},
 		{"", "directory", "/"},
 		{"", "nice", fmt.Sprint(20 - raw + 3)},
+		{"read", "outside", "EACCES"},
+		{"read", "list", "EACCES"},
 		{"seccomp", "network", "EPERM"},
 		{"seccomp", "unix", "EPERM"},
 		{"seccomp", "chmod", "EPERM"},
@@ -166,24 +175,31 @@ func TestConfined(t *testing.T) {
 	}
 }
 
-// TestOthersAreFree proves that no thread that runs Go code is confined by the
-// start of a compiler.
-func TestOthersAreFree(t *testing.T) {
-	mustStart(t, anyPython(t).Config)
-	var locked, group sync.WaitGroup
-	for range 50 { // each on a thread of its own
-		locked.Add(1)
-		group.Go(func() {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			locked.Done()
-			locked.Wait()
-			if on, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); on != 0 || err != nil {
-				t.Errorf("no_new_privs is %d (%v) on a thread for goroutines", on, err)
-			}
-		})
-	}
-	group.Wait()
+// TestReads proves that every interpreter starts without reading more than its own
+// files, has its codecs and the names of characters there, and that one that needs
+// more starts all the same, which is said.
+func TestReads(t *testing.T) {
+	each(t, func(t *testing.T, p python) {
+		c := mustStart(t, p.Config)
+		if !slices.Contains(c.Confined(), confine.Landlock) {
+			t.Skip("this kernel or container has no Landlock")
+		}
+		if !slices.Contains(c.Confined(), confine.Read) {
+			t.Errorf("confined: %v, want %q among it", c.Confined(), confine.Read)
+		}
+		source := "# coding: shift_jis\nx = '\\N{SNOWMAN}'\n"
+		if _, err := c.Compile(t.Context(), []byte(source), "a.py", 0); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("wrapper", func(t *testing.T) {
+		p := anyPython(t)
+		p.Python = wrapper(t, "exec "+p.Python+` "$@"`)
+		c := mustStart(t, p.Config)
+		if slices.Contains(c.Confined(), confine.Read) {
+			t.Errorf("confined: %v, of a script that reads what isn't its own", c.Confined())
+		}
+	})
 }
 
 // parentVariable makes this test binary a process that has a compiler.

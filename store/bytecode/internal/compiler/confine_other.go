@@ -13,20 +13,14 @@ import (
 // finds its standard input closed.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// ownThread runs f beside its caller: nothing here is a thread's alone.
-func ownThread(f func()) { go f() }
-
 // limits makes a command bound itself before it becomes the interpreter: only
 // Linux can bound another process.
 func limits(argv []string) []string {
 	return append([]string{"/bin/sh", "-c", `ulimit -c 0 && ulimit -f 0 && ulimit -n 64 && exec "$@"`, "sh"}, argv...)
 }
 
-// confine restricts nothing more: this system's means are for whole programs.
-func confine() []string { return []string{"core", "fsize", "nofile"} }
-
-// limit bounds nothing more.
-func limit(int, uint64) []string { return nil }
+// limit bounds nothing more: limits has.
+func limit(int, uint64) []string { return []string{"core", "fsize", "nofile"} }
 
 // memoryBound returns what a compiler may map: as much as there is.
 func memoryBound() uint64 { return 0 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/store/confine"
 )
 
 // The status of a reply, as in compiler.py.
@@ -52,9 +54,9 @@ func command(python, script string) *exec.Cmd {
 	return cmd
 }
 
-// startProcess runs a command, confined: standard input and descriptor 3 are the
-// protocol's, the end of standard error is kept, standard output is dropped.
-func startProcess(cmd *exec.Cmd) (*process, error) {
+// startProcess runs a command, confined by rules. Standard input and descriptor 3
+// are the protocol's, the end of standard error is kept, standard output is dropped.
+func startProcess(cmd *exec.Cmd, rules confine.Rules) (*process, error) {
 	p := &process{cmd: cmd, ended: make(chan struct{})}
 	stdin, requests, err := os.Pipe()
 	if err != nil {
@@ -81,7 +83,7 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = stdin, null, stderr, []*os.File{fd3}
 	p.requests, p.replies, p.stderr = requests, replies, keepTail(said)
 	started := make(chan error)
-	ownThread(func() { p.run(started) })
+	confine.Go(rules, func(held []string) { p.run(held, started) })
 	if err := <-started; err != nil {
 		close(p.ended)
 		return nil, errors.Join(err, p.closePipes())
@@ -89,10 +91,10 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// run confines its thread, starts the process, which inherits that, and waits for
-// its end: the kernel kills the process when the thread that started it is gone.
-func (p *process) run(started chan<- error) {
-	p.held = confine()
+// run starts the process on a confined thread, which it inherits that from, and
+// waits for its end: the kernel kills the process when that thread is gone.
+func (p *process) run(held []string, started chan<- error) {
+	p.held = held
 	err := p.cmd.Start()
 	started <- err
 	if err != nil {

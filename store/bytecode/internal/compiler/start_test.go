@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sitefs/sitefs/store/confine"
 )
 
 // wrapper writes an interpreter that is a shell script.
@@ -104,7 +106,7 @@ func TestStartCancelled(t *testing.T) {
 
 // TestCloseEndsAll proves that a wrapper's child goes with it.
 func TestCloseEndsAll(t *testing.T) {
-	p, err := startProcess(command(wrapper(t, `sleep 1000 & printf '\0\0\0\0\0' >&3; wait`), ""))
+	p, err := startProcess(command(wrapper(t, `sleep 1000 & printf '\0\0\0\0\0' >&3; wait`), ""), confine.Rules{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,0 @@
-//go:build linux && !amd64
-
-package compiler
-
-// refusedHere are older names of refused calls that newer architectures lack.
-var refusedHere []uint32
