@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -43,19 +42,9 @@ func Self(r Rules) (held []string, err error) {
 	}
 	failed := make(chan error)
 	Go(r, func(held []string) {
-		failed <- syscall.Exec(program, os.Args, append(environment(), stage+"="+strings.Join(held, " ")))
+		failed <- syscall.Exec(program, os.Args, append(os.Environ(), stage+"="+strings.Join(held, " ")))
 	})
 	return nil, fmt.Errorf("confine this process: execute %q again: %w", program, <-failed)
-}
-
-// environment is that of the confined process. Its Go can't find out any more how
-// many processors the cgroup leaves it.
-func environment() []string {
-	const name = "GOMAXPROCS"
-	if os.Getenv(name) != "" {
-		return os.Environ()
-	}
-	return append(os.Environ(), name+"="+strconv.Itoa(runtime.GOMAXPROCS(0)))
 }
 
 // running is the program of this process, even if its file was replaced.
@@ -101,6 +90,27 @@ func Libraries() []string {
 		"/lib", "/lib32", "/lib64", "/libx32", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/local/lib",
 		"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload",
 	}
+}
+
+// NeedsSearch reports whether this process can read a folder only by root's right to
+// read what only others may: where the folder is root's, in another user's home.
+func NeedsSearch(dir string) bool {
+	if os.Geteuid() != 0 {
+		return false
+	}
+	needs := make(chan bool)
+	ownThread(func() {
+		if err := dropCapabilities(false); err != nil {
+			needs <- false // it has what it has
+			return
+		}
+		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			unix.Close(fd)
+		}
+		needs <- errors.Is(err, unix.EACCES)
+	})
+	return <-needs
 }
 
 // ownThread runs f on a thread that serves nothing else and ends with it. That is

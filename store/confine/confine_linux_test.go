@@ -354,3 +354,29 @@ func TestSearch(t *testing.T) {
 		}
 	}
 }
+
+func TestNeedsSearch(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	home := t.TempDir() + "/home"
+	own := home + "/store"
+	if err := errors.Join(os.MkdirAll(own, 0o700), os.Chmod(home, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if NeedsSearch(own) {
+		t.Errorf("root needs a capability to read its own folder %q", own)
+	}
+	if err := os.Chown(home, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	if !NeedsSearch(own) {
+		t.Errorf("root needs no capability to read %q, in a folder that only user 1 may enter", own)
+	}
+	if NeedsSearch(filepath.Dir(home) + "/missing") {
+		t.Error("a folder that doesn't exist needs no capability")
+	}
+	if _, err := os.ReadDir(own); err != nil {
+		t.Errorf("the process is confined by having asked: %v", err)
+	}
+}

@@ -11,3 +11,6 @@ func Self(Rules) (held []string, err error) { return nil, nil }
 
 // Libraries returns nothing: there are no rules that they would be for.
 func Libraries() []string { return nil }
+
+// NeedsSearch reports false: nothing is taken from this process.
+func NeedsSearch(string) bool { return false }
