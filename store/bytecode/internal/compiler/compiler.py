@@ -7,11 +7,13 @@
 # The status is one byte, every other number four, little-endian. The first
 # reply is unasked: cache tag, magic number and process id.
 #
-# It imports no module that is a file: what it needs is part of the interpreter.
+# It loads no file: what it needs is part of the interpreter, or was loaded at its
+# start.
 import sys
 
 sys.path[:] = [p for p in sys.path if p]  # "" is the working directory
 
+import encodings  # every start has loaded it; the others are no files
 import marshal
 import posix
 
@@ -43,6 +45,17 @@ def reason(e):
     return text[:MAX_REASON].encode("utf-8", "backslashreplace")
 
 
+# Codecs and the names of characters are loaded when a source uses them. Where the
+# library has gone since the start, a failure is no fault of the source.
+def need_library():
+    file = getattr(encodings, "__file__", None)
+    if file:
+        try:
+            encodings.__spec__.loader.get_data(file)
+        except OSError as e:
+            sys.exit("the interpreter's standard library is gone: %s" % e)
+
+
 def code(source, name, optimisation):
     return marshal.dumps(
         compile(source, name, "exec", dont_inherit=True, optimize=optimisation)
@@ -58,6 +71,7 @@ def answer(optimisation):
     except MemoryError:
         return EXHAUSTED, b"MemoryError: it is nested too deeply, or takes more memory than a compiler has"
     except Exception as e:
+        need_library()
         return FAILED, reason(e)
     if len(payload) > MAX_REPLY:
         return FAILED, b"%d bytes of bytecode, at most %d are kept" % (len(payload), MAX_REPLY)
@@ -67,8 +81,7 @@ def answer(optimisation):
 def main():
     hello = "%s %s %d" % (sys.implementation.cache_tag, MAGIC_NUMBER.hex(), posix.getpid())
     reply(DONE, hello.encode())
-    status = DONE
-    while status != EXHAUSTED:  # what is left of its memory is no measure for the next source
+    while True:
         optimisation = requests.read(4)
         if not optimisation:
             return

@@ -104,6 +104,33 @@ func TestStartCancelled(t *testing.T) {
 	}
 }
 
+// TestLibraryRemoved proves that a source is not blamed for an interpreter that was
+// removed while it ran: what it hadn't loaded yet, like a codec, is gone.
+func TestLibraryRemoved(t *testing.T) {
+	each(t, func(t *testing.T, p python) {
+		prefix := t.TempDir()
+		library := filepath.Join(prefix, "lib", filepath.Base(p.stdlib))
+		program, err := os.ReadFile(p.Python)
+		if err == nil {
+			err = errors.Join(os.MkdirAll(filepath.Dir(library), 0o755), os.Symlink(p.stdlib, library), os.WriteFile(prefix+"/python", program, 0o755))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := p.Config
+		c.Python = prefix + "/python"
+		compiler := mustStart(t, c)
+		if err := os.Remove(library); err != nil {
+			t.Fatal(err)
+		}
+		_, err = compiler.Compile(context.Background(), []byte("# coding: cp1252\nx = '\x80'\n"), "a.py", 0)
+		var bad *SourceError
+		if err == nil || errors.As(err, &bad) || !strings.Contains(err.Error(), "standard library is gone") {
+			t.Errorf("error %v (%T), want one that says that the standard library is gone", err, err)
+		}
+	})
+}
+
 // TestCloseEndsAll proves that a wrapper's child goes with it.
 func TestCloseEndsAll(t *testing.T) {
 	p, err := startProcess(command(wrapper(t, `sleep 1000 & printf '\0\0\0\0\0' >&3; wait`), ""), confine.Rules{})
