@@ -58,10 +58,13 @@ const (
 	// leastAddressSpace is what a compiler may map on the smallest machine: 50 MB in
 	// one string.
 	leastAddressSpace = 512 << 20
-	// modest is what a process has resident whose failure is not for want of memory.
+	// grown is the peak of resident memory, in bytes, after which a compiler is not
+	// used for another source: it would be taken for that one's.
+	grown = 128 << 20
+	// modest is the peak, in bytes, up to which a failure is not for want of memory.
 	// The parser's own bound for nested expressions, which is a MemoryError too, is
-	// met below 30 MB (3.8 to 3.13).
-	modest = leastAddressSpace / 4
+	// met 20 MB above the start (3.8 to 3.13).
+	modest = 192 << 20
 )
 
 // script is what the interpreter runs.
@@ -185,8 +188,8 @@ func (p *process) meet(ctx context.Context, c Config, within time.Duration) (pid
 // Compile returns the code of a source, marshalled, without a header: what
 // importlib would write behind the header into the .pyc of that optimisation.
 // The name becomes co_filename. The error is a [SourceError], or one that says
-// nothing about the source, such as [ErrMemory]; then, and after some of the
-// former, the compiler is dead.
+// nothing about the source, such as [ErrMemory]; then the compiler is dead, as it
+// also is after a source that took much memory.
 func (c *Compiler) Compile(ctx context.Context, source []byte, name string, optimisation int) ([]byte, error) {
 	if len(source) > maxSource {
 		return nil, &SourceError{fmt.Sprintf("%d bytes of source, at most %d are compiled", len(source), maxSource)}
@@ -208,17 +211,19 @@ func (c *Compiler) Compile(ctx context.Context, source []byte, name string, opti
 		return nil, cause
 	case err != nil:
 		return nil, c.death(err)
-	case status == done:
-		return payload, nil
-	case status == exhausted:
-		if err := c.end(); err != nil {
-			return nil, err
-		}
-		if c.starved() {
-			return nil, ErrMemory
-		}
 	}
-	return nil, &SourceError{string(payload)}
+	peak := peakMemory(c.pid)
+	if status == exhausted || peak >= grown {
+		c.kill()
+		<-c.ended
+	}
+	if status == exhausted && wanting(peak, c.memory) {
+		return nil, ErrMemory
+	}
+	if status != done {
+		return nil, &SourceError{string(payload)}
+	}
+	return payload, nil
 }
 
 // ask sends one request and waits for its reply.
@@ -280,30 +285,21 @@ func (c *Compiler) overdue(ctx context.Context, finish <-chan struct{}) error {
 	}
 }
 
-// end waits for the end of a process that has broken off. Its error is that
-// nothing is known of it.
-func (p *process) end() error {
+// death waits for the end of a process that has broken off, and returns why it
+// ended. err is what its pipe said.
+func (p *process) death(err error) error {
 	select {
 	case <-p.ended:
 	case <-time.After(parting):
 		p.kill()
 		<-p.ended
 	}
-	return p.err
-}
-
-// death returns why a process that has broken off has ended. err is what its pipe
-// said.
-func (p *process) death(err error) error {
-	if err := p.end(); err != nil {
-		return err
-	}
 	<-p.stderr.done
+	if p.err != nil {
+		return p.err
+	}
 	status, ok := p.state.Sys().(syscall.WaitStatus)
 	if ok && status.Signaled() && ownFault(status.Signal()) {
-		if p.starved() {
-			return fmt.Errorf("the compiler ended (%v): %w", p.state, ErrMemory)
-		}
 		return &SourceError{fmt.Sprintf("it kills the compiler: %v", status.Signal())}
 	}
 	if last := p.stderr.last(); last != "" {
@@ -322,16 +318,16 @@ func ownFault(s syscall.Signal) bool {
 	return false
 }
 
-// starved reports whether a process that has ended may have failed because this
-// machine, or who runs sitefs on it, gave it less memory than another would.
-func (p *process) starved() bool {
-	usage, ok := p.state.SysUsage().(*syscall.Rusage)
-	return !ok || wanting(uint64(usage.Maxrss)*maxrssUnit, p.memory)
-}
-
-// wanting reports whether a failure at a peak of resident memory may be for want of
-// memory, other than that no compiler gets more. Both are in bytes; the bound is on
-// what is mapped, and a request that fails is for no more than what is there.
+// wanting reports whether a MemoryError at a peak of resident memory may be because
+// this machine, or who runs sitefs on it, gives a compiler less than another would.
+// Both are in bytes, and a peak of 0 isn't known; the bound is on what is mapped, and
+// a request that fails is for no more than what is there.
 func wanting(peak, bound uint64) bool {
+	switch {
+	case bound == unbounded:
+		return false
+	case peak == 0:
+		return true
+	}
 	return peak >= modest && (bound < addressSpace || peak < addressSpace/2)
 }

@@ -22,11 +22,11 @@ func limits(argv []string) []string {
 // limit bounds nothing more: limits has.
 func limit(int, uint64) []string { return []string{"core", "fsize", "nofile"} }
 
-// memoryBound returns what a compiler may map: as much as there is.
-func memoryBound() uint64 { return 0 }
+// memoryBound returns what a compiler may map.
+func memoryBound() uint64 { return unbounded }
 
-// maxrssUnit is that of getrusage(2), in bytes.
-const maxrssUnit = 1
+// peakMemory isn't asked where memory is unbounded.
+func peakMemory(int) uint64 { return 0 }
 
 // lower makes a process nicer than this one.
 func lower(pid, nice int) error {

@@ -1,6 +1,7 @@
 package compiler
 
 import (
+	"bytes"
 	"math"
 	"os"
 	"path"
@@ -10,9 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// maxrssUnit is that of getrusage(2), in bytes.
-const maxrssUnit = 1 << 10
 
 // memoryBound returns what a compiler may map, in bytes: half of the machine's
 // memory, or of that which the control groups of this process leave it, within
@@ -24,6 +22,26 @@ func memoryBound() uint64 {
 		bound = min(bound, own.Max)
 	}
 	return bound
+}
+
+// peakMemory returns the most that a process had resident so far, in bytes; 0 if it
+// is gone. The usage that wait4(2) returns is no substitute: it counts what this
+// process had resident when it started the other.
+func peakMemory(pid int) uint64 {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0
+	}
+	_, after, _ := bytes.Cut(status, []byte("\nVmHWM:"))
+	fields := bytes.Fields(after[:min(len(after), 32)]) // "1234 kB"
+	if len(fields) == 0 {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(fields[0]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n << 10
 }
 
 // machineMemory returns the size of the memory in bytes.

@@ -79,7 +79,8 @@ func TestWanting(t *testing.T) {
 		{"large, middling machine", 3900 << 20, 4 << 30, true},
 		{"larger than any may", 3900 << 20, addressSpace, false},
 		{"large, no memory left", 300 << 20, addressSpace, true},
-		{"large, no bound known", 3900 << 20, 0, true},
+		{"killed meanwhile", 0, addressSpace, true},
+		{"large, not bounded", 3900 << 20, unbounded, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -125,4 +126,16 @@ func TestNestedOnSmallMachine(t *testing.T) {
 			t.Errorf("error %v, want a SourceError for memory", err)
 		}
 	})
+}
+
+// TestGrown proves that what a source took is not held against the next one.
+func TestGrown(t *testing.T) {
+	c := mustStart(t, anyPython(t).Config)
+	if _, err := c.Compile(context.Background(), []byte("x = 1\n"), "small.py", 0); err != nil || c.Dead() {
+		t.Errorf("after a small source: %v, dead %v", err, c.Dead())
+	}
+	code, err := c.Compile(context.Background(), slow, "large.py", 0)
+	if err != nil || len(code) == 0 || !c.Dead() {
+		t.Errorf("after a large source: %d bytes, %v, dead %v, want code of a compiler that has ended", len(code), err, c.Dead())
+	}
 }

@@ -19,8 +19,11 @@ import (
 const (
 	done      = 0
 	failed    = 1
-	exhausted = 2 // failed, and the process ends
+	exhausted = 2 // failed, for want of memory, Python says
 )
+
+// unbounded is the memory of a process on a system that lends more than it has.
+const unbounded = 0
 
 // A process is an interpreter that runs a script: its pipes and its end.
 type process struct {
@@ -29,7 +32,7 @@ type process struct {
 	replies  *os.File // its descriptor 3
 	stderr   *tail
 	held     []string // how it is confined
-	memory   uint64   // what it may map, in bytes; 0: it isn't known
+	memory   uint64   // what it may map, in bytes, or unbounded
 
 	ended chan struct{} // closed when it is gone and the two below are set
 	state *os.ProcessState
