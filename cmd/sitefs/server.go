@@ -7,7 +7,7 @@ import (
 	"github.com/sitefs/sitefs/fusefs/mount"
 )
 
-// newServer returns the hidden verb that a mount's server process runs as.
+// newServer returns the hidden verb that a mount's supervisor runs as.
 func newServer() *cobra.Command {
 	var server session.Server
 	c := &cobra.Command{
@@ -23,13 +23,32 @@ func newServer() *cobra.Command {
 			return server.Serve(c.Context())
 		},
 	}
-	registerHost(c, &server.Host)
+	registerWorker(c, &server.Worker)
 	f := c.Flags()
-	f.StringVar(&server.Prefix, "prefix", "", "")
-	f.StringVar(&server.Layout, "layout", session.LayoutVenv, "")
 	f.DurationVar(&server.Keep, "keep", defaultKeep, "")
 	f.StringVar(&server.Info, "info", "{}", "")
 	return c
+}
+
+// newWorker returns the hidden verb that serves a mount.
+func newWorker() *cobra.Command {
+	var worker session.Worker
+	c := &cobra.Command{
+		Use:    session.WorkerVerb,
+		Short:  "Answer for a mount (started by its supervisor)",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(c *cobra.Command, _ []string) error { return worker.Serve(c.Context()) },
+	}
+	registerWorker(c, &worker)
+	return c
+}
+
+func registerWorker(c *cobra.Command, w *session.Worker) {
+	registerHost(c, &w.Host)
+	f := c.Flags()
+	f.StringVar(&w.Prefix, "prefix", "", "")
+	f.StringVar(&w.Layout, "layout", session.LayoutVenv, "")
 }
 
 // newHost returns the hidden verb that compiles for a mount.

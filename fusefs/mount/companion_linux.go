@@ -28,7 +28,7 @@ const (
 // has died: what it was asked is lost. A companion's own messages are longer.
 var companionLost = []byte{0}
 
-// A Companion is a process beside the server that the file system may ask for
+// A companion is a process beside the worker that the file system may ask for
 // what takes long or may go wrong. It is started when something is written to
 // the file system's end of a socket and no process is there to read it, so it
 // may end whenever it has nothing to do; it ends with the mount at the latest.
@@ -40,9 +40,9 @@ var companionLost = []byte{0}
 // and where it can't be started, what waits is thrown away and the file system
 // receives a message that is a single zero byte.
 //
-// Both ends stay open here: neither a file system nor a companion that is
-// replaced loses the socket.
-type Companion struct {
+// Both ends stay open here: neither a worker nor a companion that is replaced
+// loses the socket.
+type companion struct {
 	command []string
 	log     *log.Logger
 	end     *os.File // the companion's end of the socket
@@ -55,33 +55,38 @@ type Companion struct {
 	pid     int // of the process and its group; 0 if there is none
 }
 
-// NewCompanion returns a companion that runs command, the path of a program and
-// its arguments, and the file system's end of the socket (SOCK_SEQPACKET, so
-// that a Read is one message). Nothing is started before the mount is made and
-// something is written to it. With the mount the companion closes conn.
-func NewCompanion(command []string) (c *Companion, conn *os.File, err error) {
+// newCompanion returns a companion that runs command, the path of a program and
+// its arguments, on one end of a socket (SOCK_SEQPACKET). Nothing is started
+// before something is written to the other end.
+func newCompanion(command []string) (*companion, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
+		return nil, fmt.Errorf("socketpair: %w", err)
 	}
-	// Made while the socket blocks, the file stays away from the runtime's poller,
-	// which would wake this process for each message that the companion reads.
-	end := os.NewFile(uintptr(pair[0]), "companion")
-	if err := errors.Join(unix.SetNonblock(pair[0], true), unix.SetNonblock(pair[1], true)); err != nil {
-		return nil, nil, errors.Join(err, end.Close(), unix.Close(pair[1]))
-	}
-	conn = os.NewFile(uintptr(pair[1]), "companion")
-	return &Companion{
+	// Made while the socket blocks, the files stay away from the runtime's poller,
+	// which would wake this process for each message between the other two.
+	c := &companion{
 		command: slices.Clone(command),
 		log:     log.Default(),
-		end:     end,
-		conn:    conn,
+		end:     os.NewFile(uintptr(pair[0]), "companion"),
+		conn:    os.NewFile(uintptr(pair[1]), "companion"),
 		done:    make(chan struct{}),
-	}, conn, nil
+	}
+	if err := errors.Join(unix.SetNonblock(pair[0], true), unix.SetNonblock(pair[1], true)); err != nil {
+		return nil, errors.Join(err, c.end.Close(), c.conn.Close())
+	}
+	return c, nil
+}
+
+// process returns the pid of the companion, 0 while there is none.
+func (c *companion) process() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pid
 }
 
 // run keeps the companion until stop is called.
-func (c *Companion) run() {
+func (c *companion) run() {
 	defer close(c.done)
 	// The kernel kills a companion when the thread that started it ends, as it does
 	// if this process is killed. The runtime ends a thread that stays locked with
@@ -97,7 +102,7 @@ func (c *Companion) run() {
 
 // asked waits until there is something to read for the companion. It returns
 // false when there will be nothing more.
-func (c *Companion) asked() bool {
+func (c *companion) asked() bool {
 	events, err := c.poll(unix.POLLIN)
 	if err != nil {
 		c.log.Printf("waiting for questions to the companion: %v", err)
@@ -107,7 +112,7 @@ func (c *Companion) asked() bool {
 }
 
 // poll waits for events on the companion's end, or for the end of the socket.
-func (c *Companion) poll(events int16) (int16, error) {
+func (c *companion) poll(events int16) (int16, error) {
 	fds := []unix.PollFd{{Fd: int32(c.end.Fd()), Events: events}}
 	for {
 		_, err := unix.Poll(fds, -1)
@@ -118,7 +123,7 @@ func (c *Companion) poll(events int16) (int16, error) {
 }
 
 // serve runs the process until it ends. A failure is an error.
-func (c *Companion) serve() error {
+func (c *companion) serve() error {
 	cmd, err := c.start()
 	if cmd == nil || err != nil {
 		return err
@@ -128,7 +133,7 @@ func (c *Companion) serve() error {
 }
 
 // start starts the process. It returns nil when it is too late for one.
-func (c *Companion) start() (*exec.Cmd, error) {
+func (c *companion) start() (*exec.Cmd, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped {
@@ -149,7 +154,7 @@ func (c *Companion) start() (*exec.Cmd, error) {
 
 // wait waits until the process has ended and kills what is left of its group.
 // The process is still to be reaped, so its number is not another's.
-func (c *Companion) wait(pid int) error {
+func (c *companion) wait(pid int) error {
 	var err error
 	for {
 		err = unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
@@ -161,7 +166,7 @@ func (c *Companion) wait(pid int) error {
 }
 
 // kill kills the process, if there is one, and all of its group.
-func (c *Companion) kill() error {
+func (c *companion) kill() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pid == 0 {
@@ -176,7 +181,7 @@ func (c *Companion) kill() error {
 }
 
 // lose throws away what the companion was asked, and says so.
-func (c *Companion) lose() {
+func (c *companion) lose() {
 	fd := int(c.end.Fd())
 	var b [1]byte
 	for n, err := 1, error(nil); n > 0 && err == nil; {
@@ -197,7 +202,7 @@ func (c *Companion) lose() {
 }
 
 // stop ends the companion and closes both ends of the socket.
-func (c *Companion) stop() error {
+func (c *companion) stop() error {
 	c.mu.Lock()
 	c.stopped = true
 	c.mu.Unlock()
@@ -210,10 +215,7 @@ func (c *Companion) stop() error {
 		err = errors.Join(err, c.kill())
 		<-c.done
 	}
-	if cerr := c.conn.Close(); !errors.Is(cerr, os.ErrClosed) { // the file system may have been sooner
-		err = errors.Join(err, cerr)
-	}
-	return errors.Join(err, c.end.Close())
+	return errors.Join(err, c.conn.Close(), c.end.Close())
 }
 
 // CompanionConn returns, in a companion, its end of the socket. What the

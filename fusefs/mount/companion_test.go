@@ -142,10 +142,8 @@ func TestCompanionEndsWithItsServer(t *testing.T) {
 		}
 		w, _ := companionWant(t, name)
 		lease(t, w)
-		r, pid := companionOf(t, w)
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
+		r, _ := companionOf(t, w)
+		killAll(t, w)
 		eventually(t, testContext(t), func() string {
 			if alive(r.PID) {
 				return "the companion is left"

@@ -170,6 +170,27 @@ func (d *device) detach(lazy bool) error {
 	return unmount(d.dir, lazy, d.helper)
 }
 
+// rung says how the mount was made.
+func (d *device) rung() string {
+	if d.helper {
+		return RungHelper
+	}
+	return RungMount
+}
+
+// number returns the st_dev of the mount, without touching it.
+func (d *device) number() (uint64, error) {
+	table, err := mounts()
+	if err != nil {
+		return 0, err
+	}
+	e, ok := top(table, d.dir)
+	if !ok || e.fsType != fsType {
+		return 0, fmt.Errorf("%q was mounted and is not in the mount table", d.dir)
+	}
+	return e.number, nil
+}
+
 // close closes the descriptor, which ends the connection to the kernel: whoever
 // still uses the mount gets ENOTCONN.
 func (d *device) close() error { return unix.Close(d.fd) }

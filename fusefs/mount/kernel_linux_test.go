@@ -348,7 +348,7 @@ func TestNoDescriptorsAreLeaked(t *testing.T) {
 	w := newWant(t, serverConfig{Source: source(t)})
 	lease(t, w)
 	fds := func() int {
-		names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", status(t, w).PID))
+		names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", status(t, w).WorkerPID))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
+
 	"github.com/sitefs/sitefs/fusefs/mount"
 	"github.com/sitefs/sitefs/fusefs/view"
 	"github.com/sitefs/sitefs/manifest/digest"
@@ -27,6 +29,7 @@ import (
 // processes that tests need. Each takes one argument.
 var roles = map[string]func(arg string) error{
 	"serve":     serve,
+	"work":      work,
 	"companion": companion,
 	"stat":      statAll,
 }
@@ -66,7 +69,12 @@ type serverConfig struct {
 	Fail   string // how to go wrong
 	Gate   string // a FIFO that somebody opens before the server goes on
 
-	Companion []string        // its command; the status shows its report
+	Companion []string      // its command; the status shows its report
+	Poison    bool          // see poisoned
+	Refuse    string        // a file: while it is there, workers refuse with what it says
+	Patience  time.Duration // with a worker that hangs
+	DieAt     string        // when the first worker is killed, which leaves Marker
+	Marker    string
 	Bytecode  json.RawMessage `json:",omitempty"` // what the status shows
 }
 
@@ -89,24 +97,73 @@ func serve(arg string) error {
 	case "say":
 		return mount.Fail(errors.New("this server was told to say so"))
 	}
-	fs, err := newView(c)
+	exe, err := os.Executable()
 	if err != nil {
-		return err
+		return mount.Fail(err)
 	}
-	c.Config.FS = fs
-	if c.Bytecode != nil {
-		c.Config.Bytecode = func() json.RawMessage { return c.Bytecode }
-	}
-	if c.Companion != nil {
-		var conn *os.File
-		if c.Config.Companion, conn, err = mount.NewCompanion(c.Companion); err != nil {
-			return mount.Fail(err)
-		}
-		c.Config.Bytecode = func() json.RawMessage { return askReport(conn) }
-	}
+	c.Config.Worker = []string{exe, "work", arg}
+	c.Config.Companion = c.Companion
+	mount.SetPatience(&c.Config, c.Patience)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	return mount.Serve(ctx, c.Config)
+}
+
+// work is the worker of serve.
+func work(arg string) error {
+	var c serverConfig
+	if err := json.Unmarshal([]byte(arg), &c); err != nil {
+		return err
+	}
+	if c.DieAt != "" {
+		mount.AtInit(func(moment string) {
+			if _, err := os.Stat(c.Marker); err != nil && moment == c.DieAt {
+				os.WriteFile(c.Marker, nil, 0o600)
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			}
+		})
+	}
+	return mount.Work(context.Background(), func(s mount.Session) (mount.Worker, error) {
+		if c.Refuse != "" {
+			if reason, err := os.ReadFile(c.Refuse); err == nil {
+				return mount.Worker{}, errors.New(string(reason))
+			}
+		}
+		fs, err := newView(c)
+		if err != nil {
+			return mount.Worker{}, err
+		}
+		w := mount.Worker{FS: poisoned{fs, c.Poison}}
+		switch {
+		case c.Bytecode != nil:
+			w.Report = func() json.RawMessage { return c.Bytecode }
+		case s.Conn != nil:
+			w.Report = func() json.RawMessage { return askReport(s.Conn) }
+		}
+		return w, nil
+	})
+}
+
+// poisoned is a view in which some names are not as they should be: looking one
+// up that begins with "kill" ends the process, with "hang" it takes for ever, with
+// "wait" until the process that asked is interrupted.
+type poisoned struct {
+	*view.FS
+	on bool
+}
+
+func (p poisoned) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	switch {
+	case p.on && strings.HasPrefix(name, "kill"):
+		syscall.Kill(os.Getpid(), syscall.SIGSEGV)
+		select {}
+	case p.on && strings.HasPrefix(name, "hang"):
+		select {}
+	case p.on && strings.HasPrefix(name, "wait"):
+		<-cancel
+	}
+	return p.FS.Lookup(cancel, in, name, out)
 }
 
 func newView(c serverConfig) (*view.FS, error) {

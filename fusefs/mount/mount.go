@@ -1,12 +1,15 @@
 // Package mount keeps a file system mounted for as long as it is used, and no
 // longer.
 //
-// Every mount has a server process of its own, in a session of its own, so no
-// terminal's signal reaches it. In it a supervisor holds what a mount is: the
-// mount point, the control socket, the leases and the decision to go; a worker
-// answers the kernel's requests. They are separate so that they can become
-// separate processes. Beside them there may be a companion, a process that the
-// file system asks for what takes long or may go wrong.
+// Every mount has a supervisor, a process in a session of its own, so no
+// terminal's signal reaches it. It holds what a mount is: the descriptor that the
+// kernel's requests come from, the mount point, the control socket, the leases and
+// the decision to go. A worker, its child, answers the requests. When a worker
+// dies another takes its place and the kernel sends it what was not answered, so
+// nobody notices; what must not be lost lies in memory that both share. A request
+// that kills worker after worker is answered with EIO, and it alone. Beside them
+// there may be a companion, a process that the file system asks for what takes
+// long or may go wrong.
 //
 // A lease is an open connection to the control socket. Whoever runs in the
 // environment holds one by inheriting it, through exec and fork, and gives it
@@ -17,8 +20,9 @@
 // The invariants: a socket that accepts a connection means a server that holds
 // the mount or is about to; the server unmounts only what the kernel says is
 // free, unless it is told to detach; it never removes a file that it did not
-// make. The package knows nothing of trees or stores: what is mounted is a name
-// that is compared and a fuse.RawFileSystem.
+// make; the supervisor touches nothing below the mount point, where it would wait
+// for itself. The package knows nothing of trees or stores: what is mounted is a
+// name that is compared and a fuse.RawFileSystem.
 //
 // State is kept in $XDG_STATE_HOME/sitefs/mounts/HASH, one folder per mount
 // point and user:
@@ -26,7 +30,7 @@
 //	lock   held for the moment in which the socket is made or removed
 //	sock   the control socket
 //	info   the mount point and what is mounted, JSON
-//	log    the server's standard error
+//	log    the standard error of the mount's processes
 package mount
 
 import (
@@ -112,16 +116,76 @@ type Status struct {
 
 	Leases []Process `json:"leases"`
 
+	// Rung is how the mount was made: [RungMount] and those below it.
+	Rung string `json:"rung,omitempty"`
+
+	// WorkerPID is the process that answers the kernel. Restarts counts those that
+	// have taken the place of another; of the last few there is the reason.
+	WorkerPID    int       `json:"worker_pid,omitempty"`
+	Restarts     int64     `json:"restarts"`
+	LastRestarts []Restart `json:"last_restarts,omitempty"`
+
+	// Resend says that a worker that dies leaves nothing unanswered: the kernel
+	// sends it again. Linux does from 6.9 on.
+	Resend bool `json:"resend"`
+
+	// Confined lists what holds the worker back from what it need not do.
+	Confined []string `json:"confined,omitempty"`
+
 	// Requests counts what the kernel asked, by kind; Errors what was answered
-	// with EIO.
-	Requests map[string]int64 `json:"requests"`
-	Errors   int64            `json:"errors"`
+	// with EIO; BytesRead what was read of files. Latency is by kind too. They
+	// count on when a worker takes the place of another.
+	Requests  map[string]int64   `json:"requests"`
+	Errors    int64              `json:"errors"`
+	BytesRead int64              `json:"bytes_read"`
+	Latency   map[string]Latency `json:"latency,omitempty"`
+
+	// InFlight lists the requests that are being answered for more than a second.
+	InFlight []InFlight `json:"in_flight,omitempty"`
+
+	Memory Memory `json:"memory"`
 
 	// Info is what the server was given to tell.
 	Info json.RawMessage `json:"info,omitempty"`
 
 	// Bytecode is what the file system tells of the bytecode that it serves.
 	Bytecode json.RawMessage `json:"bytecode,omitempty"`
+}
+
+// Rungs: the ways to mount, from the best down.
+const (
+	RungMount  = "mount(2)"
+	RungHelper = "fusermount3"
+)
+
+// Latency is how long requests took, in microseconds, to less than a factor of
+// two: half of them less than P50, all but a hundredth less than P99.
+type Latency struct {
+	N   int64   `json:"n"`
+	P50 float64 `json:"p50_us"`
+	P99 float64 `json:"p99_us"`
+}
+
+// A Restart is one worker that took the place of another.
+type Restart struct {
+	Time   time.Time `json:"time"`
+	Reason string    `json:"reason"`
+}
+
+// InFlight is a request that is being answered.
+type InFlight struct {
+	Op   string `json:"op"`
+	Path string `json:"path"`   // a node's number where its path is not known
+	Age  int64  `json:"age_ms"` // in milliseconds
+	PID  int    `json:"pid"`    // of the process that asked
+}
+
+// Memory is what the processes of a mount need, in bytes: their share of what
+// several use (Pss). 0 is a process that is not there or can't be seen.
+type Memory struct {
+	Supervisor int64 `json:"supervisor"`
+	Worker     int64 `json:"worker"`
+	Companion  int64 `json:"companion"`
 }
 
 // The readiness pipe carries "ok\n", or a code from this table, a newline and

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -21,10 +22,17 @@ import (
 
 // Config describes what a server mounts.
 type Config struct {
-	Dir  string             // the mount point; made if it isn't there
-	Tree string             // the name of what is mounted, for leases to compare
-	FS   fuse.RawFileSystem // answers the kernel
-	Keep time.Duration      // how long the mount stays after the last lease
+	Dir  string        // the mount point; made if it isn't there
+	Tree string        // the name of what is mounted, for leases to compare
+	Keep time.Duration // how long the mount stays after the last lease
+
+	// Worker is the command that answers the kernel: the path of a program and its
+	// arguments. It calls [Work].
+	Worker []string
+
+	// Companion is the command of a process that the worker may ask; nil for none.
+	// It finds its end of the socket with [CompanionConn].
+	Companion []string
 
 	// Held mounts stay until they are unmounted.
 	Held bool
@@ -43,17 +51,46 @@ type Config struct {
 	// Info is shown in the status.
 	Info json.RawMessage
 
-	// Companion is the process that FS may ask, if any.
-	Companion *Companion
+	patience time.Duration // see stallPatience, which 0 means
+}
 
-	// Bytecode returns what the status shows of bytecode; nil for nothing.
-	Bytecode func() json.RawMessage
+// A Session is what a worker is given.
+type Session struct {
+	// Conn is the socket to the companion (SOCK_SEQPACKET, non-blocking: a Read is
+	// one message), nil if there is none.
+	Conn *os.File
+
+	// Area is 4 KiB of memory for the file system's own use: zero when the mount is
+	// made, and as the last worker left it for the next. That one may have died at
+	// any moment.
+	Area []byte
+}
+
+// A Worker is what a worker process serves.
+type Worker struct {
+	FS fuse.RawFileSystem // answers the kernel
+
+	// Report returns what the status shows under bytecode; nil for nothing.
+	Report func() json.RawMessage
+
+	// Describe returns a path for a node, for the log, "" where it knows none. Nil
+	// knows none at all.
+	Describe func(node uint64) string
+
+	// Confined lists what confines the process, for the status.
+	Confined []string
 }
 
 // maxProcs bounds what the runtime keeps per processor. Requests are answered
 // in microseconds and most wait for the page cache; more than four at once do
 // not get faster.
 const maxProcs = 4
+
+// atInit is where tests end a worker.
+var atInit = func(moment string) {}
+
+// supervisorGC keeps the heap of a supervisor near to what it holds.
+const supervisorGC = 20
 
 // Serve mounts what c describes and serves it until the mount goes: by itself,
 // by [Unmount], by umount(8), or because ctx ends, which detaches it. It is
@@ -62,7 +99,9 @@ const maxProcs = 4
 func Serve(ctx context.Context, c Config) error {
 	// Nobody types at a server; a hangup of the session it came from is not its own.
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
-	runtime.GOMAXPROCS(min(maxProcs, runtime.NumCPU()))
+	// It waits, nearly always, and holds next to nothing.
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(supervisorGC)
 
 	ready := os.NewFile(readyFD, "ready")
 	s, err := open(c)
@@ -116,6 +155,19 @@ func open(c Config) (s *supervisor, err error) {
 			err = errors.Join(err, home.leave(socket, nil))
 		}
 	}()
+	k, err := newKeeper(c)
+	if err != nil {
+		return nil, err
+	}
+	if err = k.begin(); err != nil {
+		return nil, errors.Join(err, k.close())
+	}
+	served := false
+	defer func() {
+		if !served {
+			err = errors.Join(err, k.abandon())
+		}
+	}()
 	made, err := prepare(c.Dir, c.Avoid)
 	if err != nil {
 		return nil, err
@@ -138,21 +190,22 @@ func open(c Config) (s *supervisor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := newWorker(dev.fd, c.FS, log.Default())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, dev.detach(true), dev.close())
+		}
+	}()
+	number, err := dev.number()
 	if err != nil {
-		return nil, errors.Join(err, dev.detach(true), dev.close())
+		return nil, err
 	}
-	go w.run()
-	select {
-	case <-w.inited:
-	case <-w.done:
-		return nil, errors.Join(fmt.Errorf("the kernel ended the mount of %q at once: %w", c.Dir, w.err), dev.detach(true), dev.close())
+	s = newSupervisor(c, dev, number, k, socket, home)
+	served = true // the keeper cleans up after itself from here on
+	if err = k.serve(dev.fd, s.goneCh); err != nil {
+		s.timer.Stop()
+		return nil, err
 	}
-	number, err := deviceNumber(c.Dir)
-	if err != nil {
-		return nil, errors.Join(err, dev.detach(true), dev.close())
-	}
-	return newSupervisor(c, dev, number, w, socket, home), nil
+	return s, nil
 }
 
 // deviceNumber returns the st_dev of dir: each mount has one of its own.

@@ -2,7 +2,6 @@ package mount
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"log"
@@ -38,7 +37,7 @@ type supervisor struct {
 	Config
 	dev    *device
 	number uint64 // st_dev of the mount, by which a client knows what it sees
-	worker *worker
+	keeper *keeper
 	socket *net.UnixListener
 	home   home
 	since  time.Time
@@ -53,12 +52,12 @@ type supervisor struct {
 	goneCh chan struct{}
 }
 
-func newSupervisor(c Config, dev *device, number uint64, w *worker, socket *net.UnixListener, h home) *supervisor {
+func newSupervisor(c Config, dev *device, number uint64, k *keeper, socket *net.UnixListener, h home) *supervisor {
 	s := &supervisor{
 		Config: c,
 		dev:    dev,
 		number: number,
-		worker: w,
+		keeper: k,
 		socket: socket,
 		home:   h,
 		since:  time.Now(),
@@ -75,14 +74,11 @@ func newSupervisor(c Config, dev *device, number uint64, w *worker, socket *net.
 // has no more requests.
 func (s *supervisor) run(ctx context.Context) error {
 	go s.accept()
-	if s.Companion != nil {
-		go s.Companion.run()
-	}
 	select {
 	case <-s.goneCh:
-	case <-s.worker.done:
-		// Somebody else unmounted, or the worker failed and the mount is dead.
-		if s.worker.err != nil {
+	case <-s.keeper.done:
+		// Somebody else unmounted, or no worker can serve and the mount is dead.
+		if s.keeper.err != nil {
 			s.detach()
 		}
 	case <-ctx.Done():
@@ -97,11 +93,8 @@ func (s *supervisor) run(ctx context.Context) error {
 	// place is free at once.
 	err := s.home.leave(s.socket, s.removeDir)
 	close(s.clean)
-	<-s.worker.done
-	if s.Companion != nil {
-		err = errors.Join(err, s.Companion.stop())
-	}
-	return errors.Join(err, s.worker.err, s.dev.close())
+	<-s.keeper.done
+	return errors.Join(err, s.keeper.err, s.keeper.close(), s.dev.close())
 }
 
 // removeDir removes the mount point if it is this server's to remove.
@@ -359,10 +352,13 @@ func (s *supervisor) leaseList() []Process {
 }
 
 func (s *supervisor) status() *Status {
-	var bytecode json.RawMessage
-	if s.Bytecode != nil {
-		bytecode = s.Bytecode()
-	}
+	status := s.held()
+	s.keeper.fill(status)
+	return status
+}
+
+// held returns what the supervisor itself knows of the mount.
+func (s *supervisor) held() *Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	state := StateWarm
@@ -372,18 +368,15 @@ func (s *supervisor) status() *Status {
 	case s.Held:
 		state = StateHeld
 	}
-	requests, failed := s.worker.counts()
 	return &Status{
-		Dir:      s.Dir,
-		Tree:     s.Tree,
-		PID:      os.Getpid(),
-		Since:    s.since,
-		State:    state,
-		Keep:     s.Keep,
-		Leases:   s.leaseList(),
-		Requests: requests,
-		Errors:   failed,
-		Info:     s.Info,
-		Bytecode: bytecode,
+		Dir:    s.Dir,
+		Tree:   s.Tree,
+		PID:    os.Getpid(),
+		Since:  s.since,
+		State:  state,
+		Keep:   s.Keep,
+		Leases: s.leaseList(),
+		Rung:   s.dev.rung(),
+		Info:   s.Info,
 	}
 }

@@ -17,6 +17,7 @@ import (
 type entry struct {
 	dir    string
 	fsType string
+	number uint64 // st_dev
 }
 
 // mounts returns the mount table of this process (proc_pid_mountinfo(5)). Of
@@ -33,14 +34,23 @@ func parseMounts(table string) []entry {
 	var list []entry
 	for line := range strings.Lines(table) {
 		// 36 35 98:0 /root /dir options [optional]… - type source options
-		const dirField = 4
+		const numberField, dirField = 2, 4
 		before, after, ok := strings.Cut(line, " - ")
 		left, right := strings.Fields(before), strings.Fields(after)
 		if ok && len(left) > dirField && len(right) > 0 {
-			list = append(list, entry{dir: unescape(left[dirField]), fsType: right[0]})
+			list = append(list, entry{dir: unescape(left[dirField]), fsType: right[0], number: parseNumber(left[numberField])})
 		}
 	}
 	return list
+}
+
+// parseNumber returns the st_dev that the table shows as major:minor.
+func parseNumber(s string) uint64 {
+	var major, minor uint32
+	if _, err := fmt.Sscanf(s, "%d:%d", &major, &minor); err != nil {
+		return 0
+	}
+	return unix.Mkdev(major, minor)
 }
 
 // unescape undoes the octal escapes of space, tab, newline and backslash.

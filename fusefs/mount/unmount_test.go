@@ -96,13 +96,22 @@ func TestDetachLetsProcessesFinish(t *testing.T) {
 	again.Close()
 }
 
+// killAll kills the supervisor of a mount and its worker.
+func killAll(t *testing.T, w mount.Want) {
+	t.Helper()
+	s := status(t, w)
+	for _, pid := range []int{s.PID, s.WorkerPID} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestServerKilled(t *testing.T) {
 	w := newWant(t, serverConfig{})
 	lease(t, w)
 	pid := status(t, w).PID
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	killAll(t, w)
 	eventually(t, testContext(t), func() string {
 		var st unix.Statfs_t
 		if err := unix.Statfs(w.Dir, &st); !errors.Is(err, syscall.ENOTCONN) {
@@ -120,7 +129,7 @@ func TestServerKilled(t *testing.T) {
 			t.Errorf("tree: %q, %v", b, err)
 		}
 		pid = status(t, w).PID
-		syscall.Kill(pid, syscall.SIGKILL)
+		killAll(t, w)
 		l.Close()
 	})
 	t.Run("unmount clears", func(t *testing.T) {

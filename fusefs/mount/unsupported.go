@@ -3,14 +3,12 @@
 package mount
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"runtime"
 	"syscall"
-
-	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // device is what no other system has yet.
@@ -23,29 +21,28 @@ func attach(dir string, allowOther bool) (*device, error) {
 	return nil, fmt.Errorf("%w: mounting on %s is not supported yet; materialize the environment instead", ErrNoFUSE, runtime.GOOS)
 }
 
-type worker struct {
-	inited, done chan struct{}
-	err          error
+func (*device) number() (uint64, error) { return 0, ErrNoFUSE }
+func (*device) rung() string            { return "" }
+
+// keeper is what no other system has yet either.
+type keeper struct {
+	done chan struct{}
+	err  error
 }
 
-func newWorker(int, fuse.RawFileSystem, *log.Logger) (*worker, error) { return nil, ErrNoFUSE }
+func newKeeper(Config) (*keeper, error) { return nil, ErrNoFUSE }
 
-func (*worker) run()                              {}
-func (*worker) counts() (map[string]int64, int64) { return nil, 0 }
+func (*keeper) begin() error                     { return ErrNoFUSE }
+func (*keeper) abandon() error                   { return nil }
+func (*keeper) serve(int, <-chan struct{}) error { return ErrNoFUSE }
+func (*keeper) close() error                     { return nil }
+func (*keeper) fill(*Status)                     {}
 
-// A Companion is a process beside the server that the file system may ask.
-type Companion struct{}
-
-// NewCompanion returns an error: there are no mounts to accompany.
-func NewCompanion(command []string) (*Companion, *os.File, error) {
-	return nil, nil, fmt.Errorf("%w: no companion on %s", errors.ErrUnsupported, runtime.GOOS)
-}
+// Work returns an error: there are no mounts to serve.
+func Work(context.Context, func(Session) (Worker, error)) error { return ErrNoFUSE }
 
 // CompanionConn returns, in a companion, its end of the socket.
 func CompanionConn() *os.File { return nil }
-
-func (*Companion) run()        {}
-func (*Companion) stop() error { return nil }
 
 func prepare(dir string, avoid []string) (made []string, err error) { return nil, nil }
 func detachDead(dir string) (found bool, err error)                 { return false, nil }

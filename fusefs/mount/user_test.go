@@ -152,9 +152,7 @@ func TestUserMounts(t *testing.T) {
 	t.Run("killed", func(t *testing.T) {
 		l := lease(t, w)
 		pid := status(t, w).PID
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
+		killAll(t, w)
 		eventually(t, testContext(t), func() string {
 			if alive(pid) {
 				return "the server lives"

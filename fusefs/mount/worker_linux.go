@@ -1,23 +1,31 @@
 package mount
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/fusefs/mount/internal/shared"
 )
 
 // Of the FUSE protocol (linux/fuse.h), which go-fuse keeps to itself.
 const (
-	opInit = 26
+	opLookup      = 1
+	opForget      = 2
+	opRead        = 15
+	opInit        = 26
+	opInterrupt   = 36
+	opBatchForget = 42
 
 	inHeaderSize  = 40 // struct fuse_in_header: len u32, opcode u32, …
 	outHeaderSize = 16 // struct fuse_out_header: len u32, error i32, unique u64
@@ -62,12 +70,18 @@ func options(l *log.Logger) *fuse.MountOptions {
 	}
 }
 
-// worker answers the kernel's requests. Its state is the descriptor and what
-// go-fuse negotiated; another process could go on in its place.
+// worker answers the kernel's requests. What must outlive it is in the shared
+// memory; another process goes on in its place.
 type worker struct {
 	fd     int // of /dev/fuse, not owned
 	server *fuse.ProtocolServer
+	memory *shared.Memory
 	log    *log.Logger
+
+	describe func(node uint64) string // for the log; nil: by number
+
+	cases cases
+	slots chan int // of the shared memory, those that no reader has
 
 	inited chan struct{} // closed when the kernel and the server have agreed
 	done   chan struct{} // closed when the mount has ended
@@ -80,28 +94,83 @@ type worker struct {
 
 	failed sync.Once
 	stopFD int // an eventfd; readable when the readers are to end
-
-	requests [128]atomic.Int64 // by opcode
-	faults   atomic.Int64      // replies with EIO
 }
 
-func newWorker(fd int, fs fuse.RawFileSystem, l *log.Logger) (*worker, error) {
+func newWorker(fs fuse.RawFileSystem, m *shared.Memory, l *log.Logger) (*worker, error) {
 	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	return &worker{
-		fd:     fd,
+	w := &worker{
 		server: fuse.NewProtocolServer(fs, options(l)),
+		memory: m,
 		log:    l,
+		slots:  make(chan int, shared.Slots),
 		inited: make(chan struct{}),
 		done:   make(chan struct{}),
 		stopFD: stop,
-	}, nil
+	}
+	for i := range shared.Slots {
+		w.slots <- i
+	}
+	return w, nil
 }
 
-// run answers requests until the mount ends.
-func (w *worker) run() {
+// replay has the server agree with what a predecessor and the kernel have agreed
+// on, if there was one. Where it would not agree the mount is not its to serve.
+func (w *worker) replay() error {
+	request, want, ok := w.memory.Init()
+	if !ok {
+		return nil
+	}
+	reply := make([]byte, maxTransfer)
+	n, status := w.server.HandleRequest([][]byte{request}, [][]byte{reply})
+	if !status.Ok() {
+		return fmt.Errorf("replaying INIT: %v", status)
+	}
+	// Len, error and what follows the number; the number differs in a resent INIT.
+	if n != len(want) || !bytes.Equal(reply[:8], want[:8]) || !bytes.Equal(reply[outHeaderSize:n], want[outHeaderSize:]) {
+		return fmt.Errorf("this version of sitefs would agree on other terms with the kernel (INIT) than the mount has, % x instead of % x: mount again to use it", reply[outHeaderSize:n], want[outHeaderSize:])
+	}
+	w.once.Do(func() { close(w.inited) })
+	return nil
+}
+
+// In the reply to INIT (struct fuse_init_out, after the header).
+const (
+	initFlags2 = outHeaderSize + 32 // its offset
+
+	// hasResend is FUSE_HAS_RESEND, bit 39 of all flags.
+	hasResend = 1 << (39 - 32)
+)
+
+// canResend reports whether the kernel can send requests again, as agreed on in a
+// reply to INIT.
+func canResend(reply []byte) bool {
+	return len(reply) >= initFlags2+4 && binary.NativeEndian.Uint32(reply[initFlags2:])&hasResend != 0
+}
+
+// Notifications to the kernel are replies to nobody (linux/fuse.h).
+const notifyResend = 7
+
+// resend has the kernel send again what nobody has answered.
+func (w *worker) resend() {
+	var b [outHeaderSize]byte
+	binary.NativeEndian.PutUint32(b[0:], outHeaderSize)
+	binary.NativeEndian.PutUint32(b[4:], notifyResend)
+	if _, err := unix.Write(w.fd, b[:]); err != nil && !errors.Is(err, unix.ENODEV) {
+		w.log.Printf("asking the kernel for what was not answered: %v", err)
+	}
+}
+
+// run answers requests from the device until the mount ends; with resend, those
+// too that a predecessor has not answered.
+func (w *worker) run(fd int, resend bool) {
+	w.fd = fd
+	w.cases.open(w.memory.Cases())
+	if resend {
+		w.resend()
+	}
 	w.add()
 	w.readers.Wait()
 	unix.Close(w.stopFD)
@@ -160,12 +229,13 @@ func (w *worker) missing(err error) {
 type reader struct {
 	*worker
 	poll int       // an epoll of its own: of several, the kernel wakes one
+	slot int       // of the shared memory, for the request that it is at
 	in   [1][]byte // go-fuse takes lists of buffers
 	out  [1][]byte
 }
 
 func newReader(w *worker) (_ *reader, err error) {
-	r := &reader{worker: w, poll: -1}
+	r := &reader{worker: w, poll: -1, slot: <-w.slots} // there are twice as many as readers
 	defer func() {
 		if err != nil {
 			r.close()
@@ -210,6 +280,7 @@ func (r *reader) close() {
 	for _, b := range [][]byte{r.in[0], r.out[0]} {
 		unix.Munmap(b)
 	}
+	r.slots <- r.slot
 }
 
 // run serves until the mount ends, the worker is stopped, or other readers have
@@ -280,21 +351,94 @@ func (r *reader) next() (int, error) {
 
 // handle answers the request of n bytes in r.in.
 func (r *reader) handle(n int) {
-	op := binary.NativeEndian.Uint32(r.in[0][4:])
-	if int(op) < len(r.requests) {
-		r.requests[op].Add(1)
+	in := r.in[0][:n]
+	q := parseHeader(in)
+	q.Started = monotonic()
+	r.memory.CountRequest(q.Opcode)
+	verdict, known := r.cases.of(q.Unique)
+	r.memory.Begin(r.slot, &q, lookedUp(&q, in))
+	leave := r.cases.enter(&q, verdict)
+	r.memory.Enter(r.slot, q.Phase)
+	var size int
+	if verdict == shared.Condemned {
+		r.log.Printf("%s, which has ended the worker three times, is answered with an I/O error", r.name(&q, in))
+		size = r.refuse(fuse.EIO)
+	} else {
+		size = r.answer(&q, in)
 	}
-	in := [1][]byte{r.in[0][:n]}
+	if size > 0 {
+		r.reply(&q, size)
+	}
+	r.memory.End(r.slot)
+	leave()
+	if known {
+		r.cases.close(q.Unique)
+		r.memory.Clear(q.Unique)
+	}
+	if q.Opcode == opInit {
+		r.once.Do(func() { close(r.inited) })
+	}
+}
+
+// answer makes the reply in r.out and returns its length.
+func (r *reader) answer(q *shared.Request, request []byte) int {
+	in := [1][]byte{request}
 	size, status := r.server.HandleRequest(in[:], r.out[:])
 	if size == 0 && !status.Ok() {
 		size = r.refuse(status)
 	}
-	if size > 0 {
-		r.reply(op, size)
+	if q.Opcode == opInit {
+		// Before the kernel has the reply: afterwards nobody could tell a successor.
+		atInit("before INIT is kept")
+		if err := r.memory.SaveInit(request, r.out[0][:size]); err != nil {
+			r.log.Printf("no other process can take over: %v", err)
+		}
+		atInit("before INIT is answered")
 	}
-	if op == opInit {
-		r.once.Do(func() { close(r.inited) })
+	return size
+}
+
+// resent is the bit in the number of a request that the kernel sends again.
+const resent = 1 << 63
+
+// parseHeader returns what a request's header tells (struct fuse_in_header).
+func parseHeader(in []byte) shared.Request {
+	return shared.Request{
+		Opcode: binary.NativeEndian.Uint32(in[4:]),
+		Unique: binary.NativeEndian.Uint64(in[8:]) &^ resent,
+		Node:   binary.NativeEndian.Uint64(in[16:]),
+		PID:    binary.NativeEndian.Uint32(in[32:]),
+		Phase:  shared.Waiting,
 	}
+}
+
+// lookedUp returns the name that a LOOKUP is for.
+func lookedUp(q *shared.Request, in []byte) []byte {
+	if q.Opcode != opLookup {
+		return nil
+	}
+	name, _, _ := bytes.Cut(in[inHeaderSize:], []byte{0})
+	return name
+}
+
+// name describes a request for the log.
+func (w *worker) name(q *shared.Request, in []byte) string {
+	return describeRequest(q, string(lookedUp(q, in)), w.describe)
+}
+
+// describeRequest describes a request: its kind, what it is for and who asked.
+func describeRequest(q *shared.Request, name string, describe func(uint64) string) string {
+	path := ""
+	if describe != nil {
+		path = describe(q.Node)
+	}
+	if path == "" {
+		path = fmt.Sprintf("node %d", q.Node)
+	}
+	if name != "" {
+		path += "/" + name
+	}
+	return fmt.Sprintf("%s of %q by pid %d", opName(q.Opcode), path, q.PID)
 }
 
 // refuse makes the reply to a request that go-fuse could not even parse:
@@ -307,42 +451,33 @@ func (r *reader) refuse(status fuse.Status) int {
 	return outHeaderSize
 }
 
-func (r *reader) reply(op uint32, size int) {
+func (r *reader) reply(q *shared.Request, size int) {
 	out := r.out[0][:size]
-	if int32(binary.NativeEndian.Uint32(out[4:])) == -int32(unix.EIO) {
-		r.faults.Add(1)
-	}
+	failed := int32(binary.NativeEndian.Uint32(out[4:])) == -int32(unix.EIO)
 	_, err := unix.Write(r.fd, out)
 	// ENOENT: the process that asked was killed. ENODEV: unmounted meanwhile.
 	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
-		r.log.Printf("answering %s: %v", opName(op), err)
+		r.log.Printf("answering %s: %v", opName(q.Opcode), err)
 	}
+	read := 0
+	if q.Opcode == opRead {
+		read = size - outHeaderSize
+	}
+	r.memory.CountReply(q.Opcode, time.Duration(monotonic()-q.Started), read, failed)
 }
 
-// counts returns how many requests of each kind there were, and how many
-// answers were EIO.
-func (w *worker) counts() (requests map[string]int64, failed int64) {
-	requests = make(map[string]int64)
-	for op := range w.requests {
-		if n := w.requests[op].Load(); n > 0 {
-			requests[opName(uint32(op))] = n
-		}
+// epoch is a moment of CLOCK_MONOTONIC, which every process has the same, by the
+// clock of this process, which needs no system call.
+var epoch = sync.OnceValues(func() (time.Time, int64) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return time.Now(), 0
 	}
-	return requests, w.faults.Load()
-}
+	return time.Now(), ts.Nano()
+})
 
-// opNames are the requests that a read-only mount sees (linux/fuse.h).
-var opNames = map[uint32]string{
-	1: "LOOKUP", 2: "FORGET", 3: "GETATTR", 4: "SETATTR", 5: "READLINK", 14: "OPEN", 15: "READ", 16: "WRITE",
-	17: "STATFS", 18: "RELEASE", 20: "FSYNC", 22: "GETXATTR", 23: "LISTXATTR", 25: "FLUSH", 26: "INIT",
-	27: "OPENDIR", 28: "READDIR", 29: "RELEASEDIR", 30: "FSYNCDIR", 31: "GETLK", 32: "SETLK", 33: "SETLKW",
-	34: "ACCESS", 36: "INTERRUPT", 37: "BMAP", 38: "DESTROY", 39: "IOCTL", 40: "POLL", 42: "BATCH_FORGET",
-	44: "READDIRPLUS", 46: "LSEEK", 50: "SYNCFS", 52: "STATX",
-}
-
-func opName(op uint32) string {
-	if name, ok := opNames[op]; ok {
-		return name
-	}
-	return "OPCODE_" + strconv.Itoa(int(op))
+// monotonic returns CLOCK_MONOTONIC in nanoseconds.
+func monotonic() int64 {
+	at, ns := epoch()
+	return ns + int64(time.Since(at))
 }

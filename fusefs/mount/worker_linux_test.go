@@ -16,6 +16,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/fusefs/mount/internal/shared"
 )
 
 // slowFS is a directory with one file. Looking up a name that begins with "slow"
@@ -98,15 +100,19 @@ func startWorker(t *testing.T, fs fuse.RawFileSystem, out io.Writer) (dir string
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err = newWorker(dev.fd, fs, log.New(out, "", 0))
+	m, file, err := shared.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	go w.run()
+	w, err = newWorker(fs, m, log.New(out, "", 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go w.run(dev.fd, false)
 	t.Cleanup(func() {
 		w.stop()
 		<-w.done
-		if err := errors.Join(w.err, dev.detach(true), dev.close()); err != nil {
+		if err := errors.Join(w.err, dev.detach(true), dev.close(), m.Close(), file.Close()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -195,8 +201,8 @@ func TestManyRequestsWait(t *testing.T) {
 			if err := interrupted.Wait(); err == nil {
 				t.Error("it was not killed")
 			}
-			if asked, _ := w.counts(); asked["INTERRUPT"] == 0 {
-				t.Errorf("asked were %v, want an INTERRUPT", asked)
+			if w.memory.Requests(opInterrupt) == 0 {
+				t.Error("no INTERRUPT was asked")
 			}
 			release()
 			if err := waiting.Wait(); err != nil {
@@ -373,7 +379,7 @@ func TestHandlerPanics(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), syscall.EIO.Error()) && !strings.Contains(strings.ToLower(string(out)), syscall.EIO.Error()) {
 		t.Errorf("%v, %s, want EIO", err, out)
 	}
-	if _, errs := w.counts(); errs != 1 {
+	if errs := w.memory.Faults(); errs != 1 {
 		t.Errorf("%d errors are counted, want 1", errs)
 	}
 }
@@ -404,7 +410,7 @@ func TestParseMounts(t *testing.T) {
 		`too short`,
 		``,
 	}, "\n"))
-	want := []entry{{"/plain", "ext4"}, {`/with space\and`, "fuse.sitefs"}, {`/bad\9`, "tmpfs"}}
+	want := []entry{{"/plain", "ext4", unix.Mkdev(98, 0)}, {`/with space\and`, "fuse.sitefs", unix.Mkdev(0, 40)}, {`/bad\9`, "tmpfs", unix.Mkdev(0, 41)}}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", got, want)
 	}

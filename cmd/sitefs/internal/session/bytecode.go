@@ -47,20 +47,15 @@ const (
 	hostIdle = 10 * time.Second
 )
 
-// command returns the command line of the host.
-func (h Host) command() ([]string, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find the program to compile with: %w", err)
-	}
+// flags returns the flags of the verb.
+func (h Host) flags() []string {
 	return []string{
-		exe, HostVerb,
 		"--store", h.Store,
 		"--tree", h.Tree,
 		"--python", h.Python,
 		"--cache-tag", h.Code.Tag,
 		"--magic", h.Code.Magic,
-	}, nil
+	}
 }
 
 // Serve compiles what the mount's server asks for, until the server ends or has
@@ -127,25 +122,17 @@ func openBytecode(st *store.Store, v bytecode.Version) (*bytecode.Cache, error) 
 	return bytecode.Open(st.Bytecode(), v, st)
 }
 
-// client returns what the view asks for bytecode, and the process that the
-// client has compile, which is nil where the store can't be written to.
-func (h Host) client(st *store.Store) (*bytecode.Client, *mount.Companion, error) {
+// client returns what the view asks for bytecode. Conn leads to the process that
+// compiles, and is not asked where the store can't be written to.
+func (h Host) client(st *store.Store, conn *os.File) (*bytecode.Client, error) {
 	cache, err := openBytecode(st, h.Code)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := st.Writable(); err != nil {
-		return bytecode.NewClient(cache, nil, err.Error()), nil, nil
+		return bytecode.NewClient(cache, nil, err.Error()), nil
 	}
-	argv, err := h.command()
-	if err != nil {
-		return nil, nil, err
-	}
-	companion, conn, err := mount.NewCompanion(argv)
-	if err != nil {
-		return nil, nil, err
-	}
-	return bytecode.NewClient(cache, conn, ""), companion, nil
+	return bytecode.NewClient(cache, conn, ""), nil
 }
 
 // CompileProgress is told how far a compilation is.

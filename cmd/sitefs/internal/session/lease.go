@@ -83,19 +83,27 @@ func (s *Session) Mount(ctx context.Context, env *Environment, dir string, o Mou
 	return err
 }
 
-// Server is what a mount's server is told, as the flags of a hidden verb: who
+// Server is what a mount's supervisor is told, as the flags of a hidden verb: who
 // looks at the process list sees what is mounted where.
 type Server struct {
-	Host   // compiles for the mount
+	Worker // serves the mount
 	Dir    string
-	Prefix string
-	Layout string
 	Keep   time.Duration
 	Info   string // JSON, see Info
 }
 
-// ServerVerb is the name of the verb that a mount's server runs as.
+// ServerVerb is the name of the verb that a mount's supervisor runs as.
 const ServerVerb = "mount-server"
+
+// A Worker is what the process that serves a mount is told, in the same way.
+type Worker struct {
+	Host   // compiles for the mount
+	Prefix string
+	Layout string
+}
+
+// WorkerVerb is the name of the verb that a mount's worker runs as.
+const WorkerVerb = "mount-worker"
 
 // Info is what a mount's status tells beyond what the mount knows.
 type Info struct {
@@ -123,24 +131,24 @@ func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.D
 	if err := checkPrefix(prefix); err != nil {
 		return mount.Want{}, err
 	}
-	argv := []string{
-		exe, ServerVerb,
-		"--store", s.Store.Dir(),
-		"--tree", env.Tree.String(),
-		"--python", env.Python,
-		"--cache-tag", env.Code.Tag,
-		"--magic", env.Code.Magic,
-		"--layout", o.Layout,
-		"--keep", keep.String(),
-		"--info", string(info),
-		"--prefix", prefix,
+	worker := Worker{
+		Host:   Host{Store: s.Store.Dir(), Tree: env.Tree.String(), Python: env.Python, Code: env.Code},
+		Prefix: prefix,
+		Layout: o.Layout,
 	}
+	argv := append([]string{exe, ServerVerb}, worker.flags()...)
+	argv = append(argv, "--keep", keep.String(), "--info", string(info))
 	return mount.Want{
 		Dir:    dir,
 		Tree:   mounted(env.Tree.String(), prefix, o.Layout),
 		Keep:   keep,
 		Server: append(argv, dir),
 	}, nil
+}
+
+// flags returns the flags of the verb.
+func (w Worker) flags() []string {
+	return append(w.Host.flags(), "--layout", w.Layout, "--prefix", w.Prefix)
 }
 
 // checkPrefix refuses paths that no activate script and no shebang can hold.
@@ -155,50 +163,67 @@ func checkPrefix(prefix string) error {
 // the prefix.
 func mounted(tree, prefix, layout string) string { return tree + " " + layout + " " + prefix }
 
-// Serve mounts the tree and serves it until the mount goes. It is called in the
-// process that mount.Lease or mount.Hold started.
+// Serve keeps the tree mounted until the mount goes. It is called in the process
+// that mount.Lease or mount.Hold started.
 func (v Server) Serve(ctx context.Context) error {
-	c := mount.Config{
+	exe, err := os.Executable()
+	if err != nil {
+		return mount.Fail(fmt.Errorf("find the program to serve with: %w", err))
+	}
+	return mount.Serve(ctx, mount.Config{
 		Dir:       v.Dir,
 		Tree:      mounted(v.Tree, v.Prefix, v.Layout),
+		Worker:    append([]string{exe, WorkerVerb}, v.Worker.flags()...),
+		Companion: append([]string{exe, HostVerb}, v.Host.flags()...),
 		Keep:      v.Keep,
 		RemoveDir: filepath.Base(filepath.Dir(v.Dir)) == envFolder,
 		Avoid:     []string{v.Store},
 		Info:      json.RawMessage(v.Info),
-	}
-	lease, err := v.open(&c)
-	if err != nil {
-		return mount.Fail(err)
-	}
-	return errors.Join(mount.Serve(ctx, c), lease.Close())
+	})
 }
 
-// open fills in what is served, and returns the lease that keeps it in the store.
-func (v Server) open(c *mount.Config) (lease *store.Lease, err error) {
+// Serve answers the kernel until the mount goes or another worker takes over. It
+// is called in the process that the mount's supervisor started.
+func (v Worker) Serve(ctx context.Context) error {
+	var lease *store.Lease
+	err := mount.Work(ctx, func(s mount.Session) (w mount.Worker, err error) {
+		w, lease, err = v.open(s)
+		return w, err
+	})
+	if lease != nil {
+		err = errors.Join(err, lease.Close())
+	}
+	return err
+}
+
+// open returns what is served, and the lease that keeps it in the store.
+func (v Worker) open(s mount.Session) (w mount.Worker, lease *store.Lease, err error) {
 	st, err := store.Open(v.Store, store.Options{})
 	if err != nil {
-		return nil, err
+		return w, nil, err
 	}
 	d, err := digest.Parse(v.Tree)
 	if err != nil {
-		return nil, err
+		return w, nil, err
 	}
 	if lease, err = st.Lease(d); err != nil {
-		return nil, err
+		return w, nil, err
 	}
-	code, companion, err := v.client(st)
+	code, err := v.client(st, s.Conn)
 	if err != nil {
-		return nil, errors.Join(err, lease.Close())
+		return w, nil, errors.Join(err, lease.Close())
 	}
-	c.Companion = companion
-	c.Bytecode = func() json.RawMessage { return bytecodeStatus(code) }
-	if c.FS, err = v.view(st, d, code); err != nil {
-		return nil, errors.Join(err, lease.Close())
+	fs, err := v.view(st, d, code)
+	if err != nil {
+		return w, nil, errors.Join(err, lease.Close())
 	}
-	return lease, nil
+	return mount.Worker{
+		FS:     fs,
+		Report: func() json.RawMessage { return bytecodeStatus(code) },
+	}, lease, nil
 }
 
-func (v Server) view(st *store.Store, d digest.Digest, code view.Bytecode) (*view.FS, error) {
+func (v Worker) view(st *store.Store, d digest.Digest, code view.Bytecode) (*view.FS, error) {
 	t, err := st.OpenTree(d, v.Prefix)
 	if err != nil {
 		return nil, err

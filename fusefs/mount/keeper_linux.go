@@ -1,0 +1,526 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/fusefs/mount/internal/shared"
+)
+
+const (
+	// startTimeout is how long a worker may take to open what it serves. A tree of
+	// any size takes milliseconds, a disk that spins up seconds.
+	startTimeout = 30 * time.Second
+
+	// stallPatience is how long requests may wait with none answered until the
+	// worker counts as hung. A request for bytecode waits for 25 s at most.
+	stallPatience = 40 * time.Second
+
+	// dumpGrace is how long a hung worker has to write where its goroutines are.
+	dumpGrace = time.Second
+
+	// A worker that dies before it has answered anything is started again after
+	// a pause, longer each time.
+	firstPause = 10 * time.Millisecond
+	lastPause  = 5 * time.Second
+)
+
+// keeper keeps a worker at the mount: it starts one in the place of each that
+// dies, or hangs, or is replaced, and judges which request was the cause.
+type keeper struct {
+	command  []string
+	patience time.Duration // see stallPatience
+	log      *log.Logger
+
+	memory    *shared.Memory
+	file      *os.File // of the memory
+	companion *companion
+	fd        int // of the device
+
+	leaving <-chan struct{} // closed when the mount was taken away
+	reloads chan chan error
+
+	once   sync.Once
+	inited chan struct{} // closed when the kernel and a worker have agreed
+	done   chan struct{} // closed when the mount has ended
+	err    error         // why, if not by an unmount; set before done is closed
+
+	pause    time.Duration
+	answered int64 // when the worker was started
+	quiet    stall
+
+	asking sync.Mutex // held while the worker is asked for a report
+	mu     sync.Mutex
+	child  *child
+}
+
+// newKeeper returns a keeper without a worker.
+func newKeeper(c Config) (k *keeper, err error) {
+	k = &keeper{
+		command:  c.Worker,
+		patience: stallPatience,
+		log:      log.Default(),
+		reloads:  make(chan chan error),
+		inited:   make(chan struct{}),
+		done:     make(chan struct{}),
+		pause:    firstPause,
+	}
+	if c.patience > 0 {
+		k.patience = c.patience
+	}
+	if k.memory, k.file, err = shared.New(); err != nil {
+		return nil, err
+	}
+	if len(c.Companion) > 0 {
+		if k.companion, err = newCompanion(c.Companion); err != nil {
+			return nil, errors.Join(err, k.close())
+		}
+		go k.companion.run()
+	}
+	return k, nil
+}
+
+// close gives back what the keeper holds, when the worker has ended.
+func (k *keeper) close() error {
+	err := errors.Join(k.memory.Close(), k.file.Close())
+	if k.companion != nil {
+		err = errors.Join(err, k.companion.stop())
+	}
+	return err
+}
+
+// child is a worker process as its supervisor sees it.
+type child struct {
+	process  *os.Process
+	link     *link
+	confined []string
+
+	heard   chan message  // ready or refuse
+	reports chan message  // at most one is waited for
+	ended   chan struct{} // closed when the process has ended
+	state   *os.ProcessState
+	hung    bool // it was killed because it answered nothing
+}
+
+// spawn starts a worker, which opens what it serves. Nothing is waited for.
+func (k *keeper) spawn() (*child, error) {
+	ours, theirs, err := newLink()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	cmd := exec.Command(k.command[0], k.command[1:]...)
+	cmd.Dir = "/"
+	cmd.Env = cleanEnv(os.Environ())
+	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = []*os.File{theirs} // controlFD
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, ours.close())
+	}
+	c := &child{process: cmd.Process, link: ours, heard: make(chan message, 1), reports: make(chan message, 1), ended: make(chan struct{})}
+	go k.hear(c)
+	go func() {
+		defer close(c.ended)
+		if c.state, err = cmd.Process.Wait(); err != nil {
+			k.log.Printf("waiting for worker %d: %v", cmd.Process.Pid, err)
+		}
+	}()
+	m, fds := message{Kind: kindStart, Files: []string{fileMemory}}, []int{int(k.file.Fd())}
+	if k.companion != nil {
+		m.Files = append(m.Files, fileConn, fileEnd)
+		fds = append(fds, int(k.companion.conn.Fd()), int(k.companion.end.Fd()))
+	}
+	if err := ours.send(m, fds...); err != nil {
+		return nil, errors.Join(err, c.abandon())
+	}
+	return c, nil
+}
+
+// hear takes what a worker says until it ends.
+func (k *keeper) hear(c *child) {
+	for {
+		m, _, err := c.link.receive()
+		if err != nil {
+			return // it ends, which is waited for elsewhere
+		}
+		to := c.heard
+		switch m.Kind {
+		case kindInited:
+			k.once.Do(func() { close(k.inited) })
+			continue
+		case kindReport:
+			to = c.reports
+		}
+		select {
+		case to <- m:
+		default: // an answer that nobody waits for any more
+		}
+	}
+}
+
+// abandon kills a worker that serves nothing, and waits for its end.
+func (c *child) abandon() error {
+	err := c.process.Kill()
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	<-c.ended
+	return errors.Join(err, c.link.close())
+}
+
+// ready waits until the worker has opened what it serves.
+func (c *child) ready() error {
+	timer := time.NewTimer(startTimeout)
+	defer timer.Stop()
+	select {
+	case m := <-c.heard:
+		if m.Kind == kindReady {
+			c.confined = m.Confined
+			return nil
+		}
+		<-c.ended
+		return errors.Join(errors.New(m.Reason), c.link.close())
+	case <-c.ended:
+		return errors.Join(fmt.Errorf("the worker ended before it was ready: %s", c.state), c.link.close())
+	case <-timer.C:
+		return errors.Join(fmt.Errorf("the worker has not opened what it serves in %v", startTimeout), c.abandon())
+	}
+}
+
+// reason says why the worker ended.
+func (c *child) reason() string {
+	if c.hung {
+		return "answered nothing, although requests waited"
+	}
+	return c.state.String()
+}
+
+// killed reports whether somebody killed the worker: that is no fault of its own.
+func (c *child) killed() bool {
+	status, ok := c.state.Sys().(syscall.WaitStatus)
+	return ok && !c.hung && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// begin starts the first worker, which opens what it serves while the mount is
+// made.
+func (k *keeper) begin() error {
+	c, err := k.spawn()
+	k.child = c
+	return err
+}
+
+// abandon gives up before the mount is made.
+func (k *keeper) abandon() error {
+	return errors.Join(k.child.abandon(), k.close())
+}
+
+// serve has the first worker serve the device, and returns when the kernel and it
+// have agreed. Leaving is closed when the mount was taken away.
+func (k *keeper) serve(fd int, leaving <-chan struct{}) error {
+	k.fd, k.leaving = fd, leaving
+	if err := k.child.ready(); err != nil {
+		return errors.Join(err, k.close())
+	}
+	if err := k.handOver(k.child, false); err != nil {
+		return errors.Join(err, k.abandon())
+	}
+	go k.run()
+	select {
+	case <-k.inited:
+		return nil
+	case <-k.done:
+		return errors.Join(fmt.Errorf("the kernel ended the mount at once: %w", k.err), k.close())
+	}
+}
+
+// handOver has c serve. With resend it begins with what was not answered.
+func (k *keeper) handOver(c *child, resend bool) error {
+	k.mu.Lock()
+	k.child = c
+	k.mu.Unlock()
+	k.answered = k.memory.Answered()
+	k.quiet = stall{}
+	err := c.link.send(message{Kind: kindGo, Files: []string{fileDevice}, Resend: resend}, k.fd)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return nil // it has died meanwhile, as it may later
+	}
+	return err
+}
+
+// run keeps a worker until the mount ends.
+func (k *keeper) run() {
+	defer close(k.done)
+	watch := time.NewTicker(k.patience / 4)
+	defer watch.Stop()
+	for {
+		select {
+		case <-k.child.ended:
+			if k.err = k.succeed(); k.err != nil || !k.connected() {
+				return
+			}
+		case <-watch.C:
+			if k.quiet.lasts(k.memory.Answered(), k.waiting(), time.Now(), k.patience) {
+				k.dump()
+			}
+		case answer := <-k.reloads:
+			answer <- k.reload()
+		}
+	}
+}
+
+// connected reports whether the mount is still there.
+func (k *keeper) connected() bool { return k.poll()&unix.POLLERR == 0 }
+
+// poll asks what there is at the device: POLLIN for a request that nobody has
+// read, POLLERR when the mount has ended. It is asked for now and then only: who
+// waits there is woken by every request.
+func (k *keeper) poll() int16 {
+	fds := []unix.PollFd{{Fd: int32(k.fd), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, 0); err != unix.EINTR {
+			return fds[0].Revents
+		}
+	}
+}
+
+// succeed starts a worker in the place of one that has ended, unless the mount
+// has too.
+func (k *keeper) succeed() error {
+	err := k.child.link.close()
+	if !k.connected() {
+		return err
+	}
+	reason, counted := k.child.reason(), !k.child.killed()
+	if !k.resends() {
+		return fmt.Errorf("the worker has ended (%s), and this kernel sends no request again (Linux 6.9 and later do): mount again", reason)
+	}
+	if counted {
+		for _, r := range k.memory.Blame() {
+			k.log.Printf("%s has ended the worker for the third time, with nothing else to do: it is answered with an I/O error", describeRequest(&r, r.Name, nil))
+		}
+	} else {
+		k.memory.ClearInFlight()
+	}
+	for k.connected() {
+		if counted {
+			k.rest()
+		}
+		k.log.Printf("a worker takes the place of %d: %s", k.child.process.Pid, reason)
+		k.memory.NoteRestart(shared.Restart{Time: time.Now(), Reason: reason})
+		c, err := k.launch()
+		if err == nil {
+			return k.handOver(c, true)
+		}
+		reason, counted = err.Error(), true
+	}
+	return nil
+}
+
+// launch starts a worker and waits until it is ready to serve.
+func (k *keeper) launch() (*child, error) {
+	c, err := k.spawn()
+	if err != nil {
+		return nil, err
+	}
+	return c, c.ready()
+}
+
+// rest waits before the next start, if nothing was answered since the last.
+func (k *keeper) rest() {
+	if answered := k.memory.Answered(); answered != k.answered {
+		k.answered, k.pause = answered, firstPause
+		return
+	}
+	timer := time.NewTimer(k.pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-k.leaving:
+	}
+	k.pause = min(2*k.pause, lastPause)
+}
+
+// resends reports whether the kernel sends requests again that a worker has left.
+// Before it has said what it can there is nothing to lose.
+func (k *keeper) resends() bool {
+	_, reply, ok := k.memory.Init()
+	return !ok || canResend(reply)
+}
+
+// waiting reports whether a request waits for its answer.
+func (k *keeper) waiting() bool {
+	return k.poll()&unix.POLLIN != 0 || len(k.memory.InFlight()) > 0
+}
+
+// stall is a time in which requests wait and none is answered.
+type stall struct {
+	since    time.Time // zero: there is none
+	answered int64
+}
+
+// lasts reports whether it has lasted for patience. It is told how many requests
+// were answered so far, and whether one waits.
+func (s *stall) lasts(answered int64, waiting bool, now time.Time, patience time.Duration) bool {
+	if !waiting || s.since.IsZero() || answered != s.answered {
+		*s = stall{answered: answered}
+		if waiting {
+			s.since = now
+		}
+		return false
+	}
+	return now.Sub(s.since) >= patience
+}
+
+// dump kills a worker that hangs, when it has written to the log what it is at.
+func (k *keeper) dump() {
+	c := k.child
+	k.log.Printf("worker %d answers nothing, although requests wait; this is what it is at:", c.process.Pid)
+	c.hung = true
+	if err := c.process.Signal(syscall.SIGQUIT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		k.log.Printf("asking worker %d for its goroutines: %v", c.process.Pid, err)
+	}
+	k.end(c, dumpGrace)
+}
+
+// end kills a worker that has not ended after grace, and waits for its end.
+func (k *keeper) end(c *child, grace time.Duration) {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-c.ended:
+	case <-timer.C:
+		if err := c.process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			k.log.Printf("killing worker %d: %v", c.process.Pid, err)
+		}
+		<-c.ended
+	}
+}
+
+// reload has a worker of the program now on disk take over. One that can't leaves
+// the present one in place.
+func (k *keeper) reload() error {
+	c, err := k.launch()
+	if err != nil {
+		return fmt.Errorf("the mount goes on as it was: %w", err)
+	}
+	old := k.child
+	if err := old.link.send(message{Kind: kindPark}); err != nil {
+		k.log.Printf("parking worker %d: %v", old.process.Pid, err)
+	}
+	k.end(old, 2*parkGrace)
+	if err := old.link.close(); err != nil {
+		k.log.Printf("worker %d: %v", old.process.Pid, err)
+	}
+	k.memory.ClearInFlight()
+	k.log.Printf("a worker takes the place of %d: reload", old.process.Pid)
+	k.memory.NoteRestart(shared.Restart{Time: time.Now(), Reason: "reload"})
+	return k.handOver(c, true)
+}
+
+// replace is reload for the other goroutines.
+func (k *keeper) replace(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case k.reloads <- answer:
+		return <-answer
+	case <-k.done:
+		return ErrNotMounted
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// current returns the worker.
+func (k *keeper) current() *child {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.child
+}
+
+// reportTimeout bounds the wait for a worker's report: it may hang.
+const reportTimeout = time.Second
+
+// report asks the worker what the status has to show. There is nothing where it
+// has just died.
+func (k *keeper) report() (message, bool) {
+	k.asking.Lock()
+	defer k.asking.Unlock()
+	c := k.current()
+	select {
+	case <-c.reports: // late
+	default:
+	}
+	if err := c.link.send(message{Kind: kindReport}); err != nil {
+		return message{}, false
+	}
+	timer := time.NewTimer(reportTimeout)
+	defer timer.Stop()
+	select {
+	case m := <-c.reports:
+		return m, true
+	case <-c.ended:
+	case <-timer.C:
+	}
+	return message{}, false
+}
+
+// fill adds to a status what the keeper knows.
+func (k *keeper) fill(s *Status) {
+	if m, ok := k.report(); ok {
+		s.Bytecode = m.Report
+	}
+	c := k.current()
+	s.WorkerPID, s.Confined = c.process.Pid, c.confined
+	s.Requests, s.Latency = make(map[string]int64), make(map[string]Latency)
+	for op := range uint32(shared.Opcodes) {
+		if n := k.memory.Requests(op); n > 0 {
+			s.Requests[opName(op)] = n
+		}
+		if n, median := k.memory.Latency(op, 0.5); n > 0 {
+			_, p99 := k.memory.Latency(op, 0.99)
+			s.Latency[opName(op)] = Latency{N: n, P50: microseconds(median), P99: microseconds(p99)}
+		}
+	}
+	s.Errors, s.BytesRead = k.memory.Faults(), k.memory.BytesRead()
+	var last []shared.Restart
+	s.Restarts, last = k.memory.Restarts()
+	for _, r := range last {
+		s.LastRestarts = append(s.LastRestarts, Restart(r))
+	}
+	s.InFlight = stuck(k.memory.InFlight(), monotonic())
+	s.Memory.Supervisor, s.Memory.Worker = proportional(os.Getpid()), proportional(c.process.Pid)
+	if k.companion != nil {
+		s.Memory.Companion = proportional(k.companion.process())
+	}
+	s.Resend = k.resends()
+}
+
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// stuckAfter is from what age on a request is worth a line.
+const stuckAfter = time.Second
+
+// stuck lists requests that are being answered for long.
+func stuck(list []shared.Request, now int64) []InFlight {
+	var found []InFlight
+	for _, r := range list {
+		if age := time.Duration(now - r.Started); age > stuckAfter {
+			path := fmt.Sprintf("node %d", r.Node)
+			if r.Name != "" {
+				path = filepath.Join(path, r.Name)
+			}
+			found = append(found, InFlight{Op: opName(r.Opcode), Path: path, Age: age.Milliseconds(), PID: int(r.PID)})
+		}
+	}
+	return found
+}

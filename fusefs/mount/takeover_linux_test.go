@@ -1,0 +1,266 @@
+package mount_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
+)
+
+// worker returns the pid of the mount's worker when it is another than the given.
+func worker(t *testing.T, w mount.Want, not int) int {
+	t.Helper()
+	var pid int
+	eventually(t, testContext(t), func() string {
+		if pid = status(t, w).WorkerPID; pid == not {
+			return fmt.Sprintf("worker %d has no successor", not)
+		}
+		return ""
+	})
+	return pid
+}
+
+func serverLog(t *testing.T, w mount.Want) string {
+	t.Helper()
+	state, err := mount.StateDir(w.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(state, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// dropCaches has the kernel ask again for what it knows.
+func dropCaches(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		t.Skipf("needs to drop the kernel's caches: %v", err)
+	}
+}
+
+// A worker is killed at random moments while several processes read; none of
+// them notices.
+func TestKillsAreNotNoticed(t *testing.T) {
+	src := source(t)
+	w := newWant(t, serverConfig{Source: src})
+	lease(t, w)
+	const kills = 25
+	readers := make([]*exec.Cmd, 3)
+	output := make([]bytes.Buffer, len(readers))
+	stop := filepath.Join(t.TempDir(), "stop")
+	for i := range readers {
+		readers[i] = exec.Command("sh", "-c", `while ! [ -e "$2" ]; do diff -r "$0" "$1" && ls -lR "$1" >/dev/null || exit 1; done`,
+			filepath.Join(src, "lib/pkg"), filepath.Join(w.Dir, "lib/pkg"), stop)
+		readers[i].Stdout, readers[i].Stderr = &output[i], &output[i]
+		if err := readers[i].Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var before map[string]int64
+	pid := 0
+	for range kills {
+		pid = worker(t, w, pid)
+		for range rand.IntN(4) {
+			dropCaches(t)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		now := status(t, w).Requests
+		for kind, n := range before {
+			if now[kind] < n {
+				t.Errorf("%d %s requests, %d before", now[kind], kind, n)
+			}
+		}
+		before = now
+	}
+	if err := os.WriteFile(stop, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range readers {
+		if err := r.Wait(); err != nil {
+			t.Errorf("%v: %s", err, &output[i])
+		}
+	}
+	worker(t, w, pid)
+	s := status(t, w)
+	if s.Restarts != kills || len(s.LastRestarts) != 5 || s.LastRestarts[4].Reason != "signal: killed" || s.Errors != 0 {
+		t.Errorf("restarts %d, want %d; %v; %d errors", s.Restarts, kills, s.LastRestarts, s.Errors)
+	}
+}
+
+// Killed before it and the kernel have agreed, a worker leaves it to the next.
+func TestKilledDuringInit(t *testing.T) {
+	for _, moment := range []string{"before INIT is kept", "before INIT is answered"} {
+		t.Run(moment, func(t *testing.T) {
+			marker := filepath.Join(t.TempDir(), "killed")
+			w := newWant(t, serverConfig{DieAt: moment, Marker: marker})
+			lease(t, w)
+			if b, err := os.ReadFile(filepath.Join(w.Dir, "hello.py")); err != nil || string(b) != "x = 1\n" {
+				t.Errorf("%q, %v", b, err)
+			}
+			if s := status(t, w); s.Restarts != 1 {
+				t.Errorf("%d restarts, want 1", s.Restarts)
+			}
+			if _, err := os.Stat(marker); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Only the request that kills worker after worker fails, not those beside it.
+func TestKillerIsAnsweredAlone(t *testing.T) {
+	src := source(t)
+	w := newWant(t, serverConfig{Source: src, Poison: true})
+	lease(t, w)
+	beside := exec.Command("diff", "-r", filepath.Join(src, "lib/pkg"), filepath.Join(w.Dir, "lib/pkg"))
+	if err := beside.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(w.Dir, "killer")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("%v, want EIO", err)
+	}
+	if err := beside.Wait(); err != nil {
+		t.Errorf("beside it: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(w.Dir, "hello.py")); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if s := status(t, w); s.Errors != 1 || s.Restarts != 3 {
+		t.Errorf("%d errors, %d restarts, want 1 and 3", s.Errors, s.Restarts)
+	}
+	if log := serverLog(t, w); !strings.Contains(log, `LOOKUP of "node 1/killer"`) {
+		t.Errorf("the log does not name the request:\n%s", log)
+	}
+}
+
+func TestWorkerThatHangs(t *testing.T) {
+	const patience = 300 * time.Millisecond
+	t.Run("a handler", func(t *testing.T) {
+		w := newWant(t, serverConfig{Poison: true, Patience: patience})
+		lease(t, w)
+		if _, err := os.Lstat(filepath.Join(w.Dir, "hangs")); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%v, want EIO", err)
+		}
+		if log := serverLog(t, w); !strings.Contains(log, "goroutine ") || !strings.Contains(log, "poisoned") {
+			t.Errorf("the log does not say what the worker was at:\n%s", log)
+		}
+	})
+	t.Run("all of it", func(t *testing.T) {
+		w := newWant(t, serverConfig{Patience: patience})
+		lease(t, w)
+		pid := worker(t, w, 0)
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.ReadFile(filepath.Join(w.Dir, "hello.py")); err != nil {
+			t.Error(err)
+		}
+		if alive(pid) {
+			t.Error("it is left")
+		}
+	})
+}
+
+func TestIdleWorkerDoesNotHang(t *testing.T) {
+	w := newWant(t, serverConfig{Patience: 20 * time.Millisecond})
+	lease(t, w)
+	for range 50 {
+		dropCaches(t)
+		if _, err := os.Lstat(filepath.Join(w.Dir, "hello.py")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := status(t, w); s.Restarts != 0 {
+		t.Errorf("restarts: %v", s.LastRestarts)
+	}
+}
+
+// A successor that can't serve is tried again; what waits is answered then.
+func TestSuccessorRefuses(t *testing.T) {
+	refuse := filepath.Join(t.TempDir(), "refuse")
+	w := newWant(t, serverConfig{Refuse: refuse})
+	lease(t, w)
+	pid := worker(t, w, 0)
+	if err := os.WriteFile(refuse, []byte("the store is away"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, testContext(t), func() string {
+		for _, r := range status(t, w).LastRestarts {
+			if r.Reason == "the store is away" {
+				return ""
+			}
+		}
+		return "the refusal is not in the status"
+	})
+	if err := os.Remove(refuse); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.ReadFile(filepath.Join(w.Dir, "hello.py")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFirstWorkerRefuses(t *testing.T) {
+	refuse := filepath.Join(t.TempDir(), "refuse")
+	if err := os.WriteFile(refuse, []byte("the store is away"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWant(t, serverConfig{Refuse: refuse})
+	if _, err := mount.Lease(testContext(t), w); err == nil || !strings.Contains(err.Error(), "the store is away") {
+		t.Errorf("%v, want the reason", err)
+	}
+	checkGone(t, w, 0)
+}
+
+func TestStatusOfTheWorker(t *testing.T) {
+	w := newWant(t, serverConfig{Source: source(t), Poison: true})
+	lease(t, w)
+	run(t, w.Dir, "sh", "-c", "cat lib/pkg/data/large.bin >/dev/null")
+	waits := exec.Command("stat", filepath.Join(w.Dir, "waits"))
+	if err := waits.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := waits.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = waits.Wait() // it was killed
+	}()
+	eventually(t, testContext(t), func() string {
+		s := status(t, w)
+		if len(s.InFlight) != 1 {
+			return "nothing is in flight"
+		}
+		if f := s.InFlight[0]; f.Op != "LOOKUP" || f.PID != waits.Process.Pid || f.Age < 1000 || !strings.HasSuffix(f.Path, "waits") {
+			t.Errorf("in flight: %+v", f)
+		}
+		return ""
+	})
+	s := status(t, w)
+	if s.BytesRead < 6<<20 || s.Latency["READ"].N == 0 || s.Latency["READ"].P99 < s.Latency["READ"].P50 || s.Latency["READ"].P50 <= 0 {
+		t.Errorf("%d bytes, %+v", s.BytesRead, s.Latency)
+	}
+	if s.Memory.Supervisor < 1<<20 || s.Memory.Worker < 1<<20 || s.Memory.Companion != 0 {
+		t.Errorf("memory %+v", s.Memory)
+	}
+	if s.Rung != mount.RungMount || !s.Resend {
+		t.Errorf("rung %q, resend %v", s.Rung, s.Resend)
+	}
+}

@@ -1,0 +1,152 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/fusefs/mount/internal/shared"
+)
+
+// controlFD is the worker's end of the link, in the worker.
+const controlFD = 3
+
+// parkGrace is how long a worker that is to end may take to finish what it is at.
+// What is left is sent again to its successor.
+const parkGrace = time.Second
+
+// Work is the whole life of a worker: it opens what it is to serve, answers the
+// kernel until the mount has ended or another takes over, and returns. It is
+// called in the process that [Config.Worker] starts; the error is for the log.
+//
+// Open returns what is served. Where it can't, the supervisor is told why.
+func Work(ctx context.Context, open func(Session) (Worker, error)) error {
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	runtime.GOMAXPROCS(min(maxProcs, runtime.NumCPU()))
+	unix.CloseOnExec(controlFD)
+	control, err := openLink(controlFD)
+	if err != nil {
+		return fmt.Errorf("this command is started by sitefs itself, not by hand: %w", err)
+	}
+	defer control.close()
+	h := &hand{control: control}
+	if err := h.prepare(open); err != nil {
+		return errors.Join(err, control.send(message{Kind: kindRefuse, Reason: err.Error()}))
+	}
+	if err := control.send(message{Kind: kindReady, Confined: h.served.Confined}); err != nil {
+		return err
+	}
+	return h.serve(ctx)
+}
+
+// hand is a worker process.
+type hand struct {
+	control *link
+	files   map[string]*os.File // what it holds, beside the device for its supervisor
+	memory  *shared.Memory
+	served  Worker
+	worker  *worker
+}
+
+// prepare opens what is served, and has it agree with what an earlier worker and
+// the kernel have agreed on.
+func (h *hand) prepare(open func(Session) (Worker, error)) error {
+	m, files, err := h.control.receive()
+	if err != nil {
+		return err
+	}
+	if m.Kind != kindStart || files[fileMemory] == nil {
+		return fmt.Errorf("the first message is %q with %q, want %q with %q: the supervisor is of another version of sitefs", m.Kind, m.Files, kindStart, fileMemory)
+	}
+	h.files = files
+	if h.memory, err = shared.Open(files[fileMemory]); err != nil {
+		return err
+	}
+	if h.served, err = open(Session{Conn: files[fileConn], Area: h.memory.Area()}); err != nil {
+		return err
+	}
+	h.worker, err = newWorker(h.served.FS, h.memory, log.Default())
+	if err != nil {
+		return err
+	}
+	h.worker.describe = h.served.Describe
+	return h.worker.replay()
+}
+
+// serve waits for its turn and answers the kernel.
+func (h *hand) serve(ctx context.Context) error {
+	m, files, err := h.control.receive()
+	if err != nil {
+		return nil // another has it, or nobody needs it any more
+	}
+	if m.Kind != kindGo || files[fileDevice] == nil {
+		return fmt.Errorf("the second message is %q with %q, want %q with %q", m.Kind, m.Files, kindGo, fileDevice)
+	}
+	h.files[fileDevice] = files[fileDevice]
+	w := h.worker
+	go w.run(int(files[fileDevice].Fd()), m.Resend)
+	parked := make(chan struct{})
+	go h.obey(parked)
+	select {
+	case <-w.done:
+		return w.err
+	case <-ctx.Done():
+	case <-parked:
+	}
+	return h.park()
+}
+
+// obey does what the supervisor says until it says to park.
+func (h *hand) obey(parked chan<- struct{}) {
+	select {
+	case <-h.worker.inited:
+		if err := h.control.send(message{Kind: kindInited}); err != nil {
+			log.Printf("telling the supervisor: %v", err)
+		}
+	case <-h.worker.done:
+		return
+	}
+	for {
+		m, _, err := h.control.receive()
+		switch {
+		case err != nil:
+			return // the supervisor was killed; the mount is served on
+		case m.Kind == kindPark:
+			close(parked)
+			return
+		case m.Kind == kindReport:
+			h.report()
+		}
+	}
+}
+
+func (h *hand) report() {
+	m := message{Kind: kindReport}
+	if h.served.Report != nil {
+		m.Report = h.served.Report()
+	}
+	if err := h.control.send(m); err != nil {
+		log.Printf("reporting to the supervisor: %v", err)
+	}
+}
+
+// park ends the readers.
+func (h *hand) park() error {
+	h.worker.stop()
+	timer := time.NewTimer(parkGrace)
+	defer timer.Stop()
+	select {
+	case <-h.worker.done:
+		return h.worker.err
+	case <-timer.C:
+		return nil
+	}
+}
