@@ -117,9 +117,10 @@ func (h *host) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	defer cancel()
+	// Frees a worker that writes to a client which reads nothing, at the end too.
 	stop := context.AfterFunc(ctx, func() { h.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	defer cancel()
 	for range h.conf.Compilers {
 		workers.Go(func() { h.work(ctx) })
 	}
