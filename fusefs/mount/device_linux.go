@@ -29,13 +29,43 @@ type device struct {
 	dir string
 	fd  int
 
-	// helper is set where the mount was made by fusermount3, which must unmount
-	// it too.
-	helper bool
+	// made says how: what fusermount3 has mounted it must unmount too.
+	made string
 }
 
-// attach mounts on dir: by itself where it may, else with fusermount3.
-func attach(dir string, allowOther bool) (*device, error) {
+// attach mounts on dir in the way that rung names. With "" it does so by itself
+// where it may, else with fusermount3.
+func attach(dir string, allowOther bool, rung string) (*device, error) {
+	switch rung {
+	case "":
+		return attachBest(dir, allowOther)
+	case RungHelper:
+		return attachHelper(dir, allowOther)
+	case RungMount, RungNamespace:
+		d, err := attachDirect(dir, allowOther)
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("%w: %w; mount(2) is for root, and in a container for one with --device /dev/fuse and --cap-add SYS_ADMIN", ErrNoFUSE, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		d.made = rung
+		return d, nil
+	}
+	return nil, fmt.Errorf("%q is no way to mount, want %q, %q or %q", rung, RungMount, RungHelper, RungNamespace)
+}
+
+// Probe mounts on dir with mount(2) and detaches at once: whether this process
+// may depends on more than can be asked for.
+func Probe(dir string) error {
+	d, err := attach(dir, false, RungMount)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.detach(true), d.close())
+}
+
+func attachBest(dir string, allowOther bool) (*device, error) {
 	d, err := attachDirect(dir, allowOther)
 	if err == nil || !errors.Is(err, fs.ErrPermission) {
 		return d, err
@@ -66,7 +96,7 @@ func attachDirect(dir string, allowOther bool) (*device, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("mounting on %q: %w", dir, err)
 	}
-	return &device{dir: dir, fd: fd}, nil
+	return &device{dir: dir, fd: fd, made: RungMount}, nil
 }
 
 // mountOptions are the options that mount(2) and fusermount3 share. The kernel
@@ -101,7 +131,7 @@ func attachHelper(dir string, allowOther bool) (*device, error) {
 	if err := runHelper(cmd); err != nil {
 		return nil, fmt.Errorf("%w on %q: %w", ErrNoFUSE, dir, err)
 	}
-	d := &device{dir: dir, helper: true}
+	d := &device{dir: dir, made: RungHelper}
 	if d.fd, err = receiveFD(ours); err != nil {
 		return nil, errors.Join(fmt.Errorf("receiving the descriptor from %s: %w", helper, err), d.detach(true))
 	}
@@ -167,16 +197,11 @@ func (d *device) detach(lazy bool) error {
 		// umount(2) takes a path and would take that one away.
 		return fmt.Errorf("unmounting %q: %w by a %s; unmount that first", d.dir, errCovered, e.fsType)
 	}
-	return unmount(d.dir, lazy, d.helper)
+	return unmount(d.dir, lazy, d.made == RungHelper)
 }
 
 // rung says how the mount was made.
-func (d *device) rung() string {
-	if d.helper {
-		return RungHelper
-	}
-	return RungMount
-}
+func (d *device) rung() string { return d.made }
 
 // number returns the st_dev of the mount, without touching it.
 func (d *device) number() (uint64, error) {

@@ -154,8 +154,9 @@ type Status struct {
 
 // Rungs: the ways to mount, from the best down.
 const (
-	RungMount  = "mount(2)"
-	RungHelper = "fusermount3"
+	RungMount     = "mount(2)"
+	RungHelper    = "fusermount3"
+	RungNamespace = "namespace" // mount(2) too, in a user namespace
 )
 
 // Latency is how long requests took, in microseconds, to less than a factor of

@@ -41,6 +41,9 @@ type Config struct {
 	// goes. Where the server makes the mount point it does so anyway.
 	RemoveDir bool
 
+	// Rung is the one way to mount that is tried; "" for the best there is.
+	Rung string
+
 	// AllowOther lets other users in; by default not even root is.
 	AllowOther bool
 
@@ -186,7 +189,7 @@ func open(c Config) (s *supervisor, err error) {
 	if err := writeInfo(state, info{Dir: c.Dir, Tree: c.Tree, PID: os.Getpid(), Info: c.Info, RemoveDir: c.RemoveDir}); err != nil {
 		return nil, err
 	}
-	dev, err := attach(c.Dir, c.AllowOther)
+	dev, err := attach(c.Dir, c.AllowOther, c.Rung)
 	if err != nil {
 		return nil, err
 	}

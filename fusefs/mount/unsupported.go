@@ -17,9 +17,12 @@ type device struct{ fd int }
 func (*device) detach(bool) error { return nil }
 func (*device) close() error      { return nil }
 
-func attach(dir string, allowOther bool) (*device, error) {
+func attach(dir string, allowOther bool, rung string) (*device, error) {
 	return nil, fmt.Errorf("%w: mounting on %s is not supported yet; materialize the environment instead", ErrNoFUSE, runtime.GOOS)
 }
+
+// Probe returns an error: nothing can be mounted.
+func Probe(string) error { return ErrNoFUSE }
 
 func (*device) number() (uint64, error) { return 0, ErrNoFUSE }
 func (*device) rung() string            { return "" }

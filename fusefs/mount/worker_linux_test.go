@@ -96,7 +96,7 @@ func startWorker(t *testing.T, fs fuse.RawFileSystem, out io.Writer) (dir string
 		f.Close()
 	}
 	dir = t.TempDir()
-	dev, err := attach(dir, false)
+	dev, err := attach(dir, false, "")
 	if err != nil {
 		t.Fatal(err)
 	}
