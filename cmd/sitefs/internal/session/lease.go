@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/tree"
 	"github.com/sitefs/sitefs/store"
+	"github.com/sitefs/sitefs/store/confine"
 )
 
 // Layouts that a mount may have.
@@ -184,10 +186,17 @@ func (v Server) Serve(ctx context.Context) error {
 
 // Serve answers the kernel until the mount goes or another worker takes over. It
 // is called in the process that the mount's supervisor started.
+//
+// It is the first that such a process does: it confines itself by starting anew.
 func (v Worker) Serve(ctx context.Context) error {
+	confined, err := confine.Self(v.rules())
+	if err != nil {
+		log.Print(err) // status says that nothing holds
+	}
 	var lease *store.Lease
-	err := mount.Work(ctx, func(s mount.Session) (w mount.Worker, err error) {
+	err = mount.Work(ctx, func(s mount.Session) (w mount.Worker, err error) {
 		w, lease, err = v.open(s)
+		w.Confined = confined
 		return w, err
 	})
 	if lease != nil {
