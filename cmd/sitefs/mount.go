@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,7 @@ default, and returns when it is ready. It stays until ` + "`sitefs umount`" + `.
 			if err != nil {
 				return err
 			}
+			options.Command = session.CommandLine(s.Dir, os.Args[1:])
 			return s.Mount(c.Context(), env, dir, options)
 		},
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
 	"github.com/sitefs/sitefs/fusefs/mount"
 )
 
@@ -22,7 +23,7 @@ ones in it go on.`,
 			dirs, err := toUnmount(c, args, all)
 			failures := []error{err} // one that can't be listed keeps none of the others
 			for _, dir := range dirs {
-				err := mount.Unmount(c.Context(), dir, detach)
+				err := session.Unmount(c.Context(), dir, detach)
 				if errors.Is(err, mount.ErrNotMounted) && all {
 					err = nil // it went meanwhile
 				}

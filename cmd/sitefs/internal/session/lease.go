@@ -61,30 +61,6 @@ func (s *Session) Enter(ctx context.Context, env *Environment, keep time.Duratio
 	}
 }
 
-// MountOptions say how an environment is mounted on a directory of the user's.
-type MountOptions struct {
-	Prefix string // where the environment is seen; "" is where it is mounted
-	Layout string
-}
-
-// Mount mounts the environment on dir until it is unmounted. Where dir holds the
-// environment already nothing is done; another one makes way, and the processes
-// in it keep what they have open.
-func (s *Session) Mount(ctx context.Context, env *Environment, dir string, o MountOptions) error {
-	want, err := s.want(env, dir, o, 0)
-	if err != nil {
-		return err
-	}
-	err = mount.Hold(ctx, want)
-	if errors.Is(err, mount.ErrInUse) {
-		if err := mount.Unmount(ctx, dir, true); err != nil && !errors.Is(err, mount.ErrNotMounted) {
-			return err
-		}
-		err = mount.Hold(ctx, want)
-	}
-	return err
-}
-
 // Server is what a mount's supervisor is told, as the flags of a hidden verb: who
 // looks at the process list sees what is mounted where.
 type Server struct {

@@ -1,0 +1,131 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
+)
+
+// MountOptions say how an environment is mounted on a directory of the user's.
+type MountOptions struct {
+	Prefix string // where the environment is seen; "" is where it is mounted
+	Layout string
+
+	// Command is the line of sh that mounts it, told by what lies beneath the mount;
+	// with "" nothing is put there.
+	Command string
+}
+
+// Mount mounts the environment on dir until it is unmounted. Where dir holds the
+// environment already nothing is done; another one makes way, and the processes
+// in it keep what they have open.
+func (s *Session) Mount(ctx context.Context, env *Environment, dir string, o MountOptions) error {
+	if target, err := os.Readlink(dir); err == nil {
+		return fmt.Errorf("%w: %q is a symbolic link to %q: name that directory, or remove the link", mount.ErrMountPoint, dir, target)
+	}
+	want, err := s.want(env, dir, o, 0)
+	if err != nil {
+		return err
+	}
+	status, err := mount.Look(ctx, dir)
+	if err != nil && !errors.Is(err, mount.ErrNotMounted) {
+		return err
+	}
+	if err == nil && status.State != mount.StateDead {
+		err = mount.Hold(ctx, want)
+		if errors.Is(err, mount.ErrInUse) {
+			err = s.replace(ctx, want, o)
+		}
+		return err
+	}
+	dead := isDead(dir)
+	if dead {
+		if err := mount.Unmount(ctx, dir, true); err != nil && !errors.Is(err, mount.ErrNotMounted) {
+			return err
+		}
+	}
+	if err := hold(ctx, want, o); err != nil {
+		return err
+	}
+	if dead {
+		s.revived(dir)
+	}
+	return nil
+}
+
+// replace mounts in the place of another environment.
+func (s *Session) replace(ctx context.Context, want mount.Want, o MountOptions) error {
+	start := time.Now()
+	if err := mount.Unmount(ctx, want.Dir, true); err != nil && !errors.Is(err, mount.ErrNotMounted) {
+		return err
+	}
+	if err := hold(ctx, want, o); err != nil {
+		return err
+	}
+	s.Note(fmt.Sprintf("%s was not mounted for %s, between the old environment and the new", want.Dir, time.Since(start).Round(time.Millisecond)))
+	return nil
+}
+
+// hold mounts where nothing is mounted, over a stub.
+func hold(ctx context.Context, want mount.Want, o MountOptions) error {
+	if o.Command == "" || isMountPoint(want.Dir) {
+		return mount.Hold(ctx, want)
+	}
+	beneath, err := putStub(want.Dir, o.Layout, o.Command)
+	if errors.Is(err, errForeign) {
+		return mount.Hold(ctx, want) // it says what is wrong, or somebody was faster and nothing is
+	}
+	if err != nil {
+		return err
+	}
+	if err := mount.Hold(ctx, want); err != nil {
+		return errors.Join(err, beneath.undo())
+	}
+	return nil
+}
+
+// Unmount takes away what is mounted on dir, with what lies beneath it. Errors are
+// those of [mount.Unmount].
+func Unmount(ctx context.Context, dir string, detach bool) error {
+	err := mount.Unmount(ctx, dir, detach)
+	if err != nil && !errors.Is(err, mount.ErrNotMounted) {
+		return err
+	}
+	found, serr := removeStub(dir)
+	if found && serr == nil {
+		return nil // somebody else unmounted, or the machine started anew
+	}
+	return errors.Join(err, serr)
+}
+
+// isDead reports whether a mount is on dir that nobody serves. The kernel answers
+// stat(2) from its cache, statfs(2) it passes on.
+func isDead(dir string) bool {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
+}
+
+// isMountPoint reports whether something is mounted on dir: it is on another device
+// than the directory that it is in.
+func isMountPoint(dir string) bool {
+	var st, above syscall.Stat_t
+	if syscall.Lstat(dir, &st) != nil || syscall.Lstat(filepath.Dir(dir), &above) != nil {
+		return false
+	}
+	return st.Dev != above.Dev
+}
+
+// revived says that a mount was found dead.
+func (s *Session) revived(dir string) {
+	s.Warn(fmt.Sprintf("the mount on %s was dead, its processes were killed: it is mounted again", dir))
+}
+
