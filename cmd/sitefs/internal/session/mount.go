@@ -22,6 +22,8 @@ type MountOptions struct {
 	// Command is the line of sh that mounts it, told by what lies beneath the mount;
 	// with "" nothing is put there.
 	Command string
+
+	rung string // as mount.Config has it; "" is what the user named, if anything
 }
 
 // Mount mounts the environment on dir until it is unmounted. Where dir holds the
