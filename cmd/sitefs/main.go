@@ -89,7 +89,7 @@ environment, so there is never half of one.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newRun(), newShell(), newMount(), newUmount(), newStatus(),
-		newAdd(), newList(), newServer(), newWorker(), newHost(), newExitCodes(),
+		newAdd(), newList(), newServer(), newWorker(), newHost(), newNamespace(), newExitCodes(),
 	)
 	return root
 }

@@ -20,7 +20,26 @@ func newRun() *cobra.Command {
 requirements. The environment is mounted for the time the command and what it
 started need it, and a while longer, so that the next run starts at once.
 
-The command replaces sitefs: its pid, its signals and its exit code are its own.`,
+The command replaces sitefs: its pid, its signals and its exit code are its own.
+
+How the environment is mounted depends on what you may do here. sitefs takes the
+first of these that works, SITEFS_MOUNT names the only one to try:
+
+  direct       mount(2), for root
+  fusermount3  the setuid program of the package fuse3, for everybody
+  namespace    mount(2) in a user and mount namespace that the command runs in
+  copy         no mount: a copy of the environment, made once, in the store
+
+In a namespace the environment is seen by the command and what it starts, and goes
+with them: it doesn't stay warm, and no other run shares it. You keep your uid and
+your primary group, and what they may do. But nobody else has a name there:
+
+  - files of other users belong to nobody, those of your other groups to nogroup;
+    what the groups allow you they still do
+  - sudo, su, ping and whatever else is setuid fail
+  - programs that insist on files of root's, as ssh does of its configuration,
+    refuse them
+  - rootless podman and docker can't map further users`,
 		Example: `  sitefs run -r pylock.toml -- python app.py
   sitefs run --with numpy --with httpx -- python -c "import numpy, httpx"
   sitefs run --with ./dist/ -- pytest`,
@@ -58,6 +77,11 @@ func enter(c *cobra.Command, flags *environment, keep time.Duration, says func(*
 	if err != nil {
 		return err
 	}
+	return become(c, lease, argv, environ)
+}
+
+// become replaces this process by the command.
+func become(c *cobra.Command, lease *session.Lease, argv, environ []string) error {
 	// From here on a signal is the command's: caught between this and exec it
 	// would be lost.
 	signal.Reset(heeded()...)

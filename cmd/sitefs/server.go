@@ -26,6 +26,7 @@ func newServer() *cobra.Command {
 	registerWorker(c, &server.Worker)
 	f := c.Flags()
 	f.DurationVar(&server.Keep, "keep", defaultKeep, "")
+	f.StringVar(&server.Rung, "rung", "", "")
 	f.StringVar(&server.Info, "info", "{}", "")
 	return c
 }

@@ -24,6 +24,10 @@ var (
 // takes the lease over. It returns only if that fails, before anything of the
 // command ran.
 func (l *Lease) Exec(argv, environ []string) error {
+	if l.inside != nil {
+		err := syscall.Exec(l.inside[0], append(l.inside, argv...), environ)
+		return fmt.Errorf("run %q: %w", l.inside[0], err)
+	}
 	environ = Activate(environ, l.Prefix, l.Prompt)
 	path, err := lookPath(argv[0], variable(environ, "PATH"))
 	if err != nil {

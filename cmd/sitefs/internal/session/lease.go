@@ -32,13 +32,37 @@ type Lease struct {
 	Prefix string // of the environment
 	Prompt string
 
-	held *os.File // the lease itself, which survives exec
+	held *os.File // the lease itself, which survives exec; nil for what no server holds
+
+	// inside is the command that becomes the one that it is followed by, where the
+	// environment can be seen only in there; nil where it can be seen from here.
+	inside []string
 }
 
-// Enter returns a lease on the environment's own mount, which is mounted if it
-// isn't yet. While another tree is in use there, the environment is mounted
-// beside it.
+// Enter returns a lease on the environment, by the best way that this machine
+// allows, or by the one that the user has named.
 func (s *Session) Enter(ctx context.Context, env *Environment, keep time.Duration) (*Lease, error) {
+	rung, err := forcedRung()
+	if err != nil {
+		return nil, err
+	}
+	switch rung {
+	case rungNamespace:
+		return s.enterNamespace(ctx, env)
+	case rungCopy:
+		return s.enterCopy(ctx, env)
+	}
+	lease, err := s.enterMount(ctx, env, keep)
+	if rung == "" && errors.Is(err, mount.ErrNoFUSE) {
+		return s.descend(ctx, env, err)
+	}
+	return lease, err
+}
+
+// enterMount returns a lease on the environment's own mount, which is mounted if
+// it isn't yet. While another tree is in use there, the environment is mounted
+// beside it.
+func (s *Session) enterMount(ctx context.Context, env *Environment, keep time.Duration) (*Lease, error) {
 	first, err := place(env.Name, env.identity)
 	if err != nil {
 		return nil, err
@@ -67,6 +91,7 @@ type Server struct {
 	Worker // serves the mount
 	Dir    string
 	Keep   time.Duration
+	Rung   string // see mount.Config
 	Info   string // JSON, see Info
 }
 
@@ -109,16 +134,22 @@ func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.D
 	if err := checkPrefix(prefix); err != nil {
 		return mount.Want{}, err
 	}
+	rung := o.rung
+	if rung == "" {
+		if rung, err = mountRung(); err != nil {
+			return mount.Want{}, err
+		}
+	}
 	worker := Worker{
 		Host:   Host{Store: s.Store.Dir(), Tree: env.Tree.String(), Python: env.Python, Code: env.Code},
 		Prefix: prefix,
 		Layout: o.Layout,
 	}
 	argv := append([]string{exe, ServerVerb}, worker.flags()...)
-	argv = append(argv, "--keep", keep.String(), "--info", string(info))
+	argv = append(argv, "--keep", keep.String(), "--rung", rung, "--info", string(info))
 	return mount.Want{
 		Dir:    dir,
-		Tree:   mounted(env.Tree.String(), prefix, o.Layout),
+		Tree:   mounted(env.Tree.String(), prefix, o.Layout, rung),
 		Keep:   keep,
 		Server: append(argv, dir),
 	}, nil
@@ -138,8 +169,14 @@ func checkPrefix(prefix string) error {
 }
 
 // mounted names what a mount holds: not the tree alone, since its scripts show
-// the prefix.
-func mounted(tree, prefix, layout string) string { return tree + " " + layout + " " + prefix }
+// the prefix. Who names a way to mount doesn't want a mount made in another.
+func mounted(tree, prefix, layout, rung string) string {
+	name := tree + " " + layout + " " + prefix
+	if rung != "" {
+		name += " by " + rung
+	}
+	return name
+}
 
 // Serve keeps the tree mounted until the mount goes. It is called in the process
 // that mount.Lease or mount.Hold started.
@@ -150,10 +187,11 @@ func (v Server) Serve(ctx context.Context) error {
 	}
 	return mount.Serve(ctx, mount.Config{
 		Dir:       v.Dir,
-		Tree:      mounted(v.Tree, v.Prefix, v.Layout),
+		Tree:      mounted(v.Tree, v.Prefix, v.Layout, v.Rung),
 		Worker:    append([]string{exe, WorkerVerb}, v.Worker.flags()...),
 		Companion: append([]string{exe, HostVerb}, v.Host.flags()...),
 		Keep:      v.Keep,
+		Rung:      v.Rung,
 		RemoveDir: filepath.Base(filepath.Dir(v.Dir)) == envFolder,
 		Avoid:     []string{v.Store},
 		Info:      json.RawMessage(v.Info),

@@ -1,0 +1,127 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
+)
+
+// NamespaceVerb is the name of the verb that runs in a namespace of its own.
+const NamespaceVerb = "namespace-run"
+
+// A Namespace is what the process is told that mounts in a namespace of its own
+// and becomes a command there, as the flags of a hidden verb.
+type Namespace struct {
+	Want   string // a mount.Want, JSON; "" only finds out whether it would work
+	Prompt string
+}
+
+// unshareCommand makes the namespaces and becomes what follows it: a Go program
+// has threads from its start, and the kernel takes none with threads into another
+// user namespace. So the command keeps the pid, and nothing stands between it and
+// its signals, its terminal and who waits for it.
+//
+// In the namespace the user's uid and primary gid are themselves and nothing else
+// has a name. The capabilities, which hold in the namespace alone, are kept for
+// the mount and dropped before the command.
+var unshareCommand = []string{"unshare", "--user", "--map-current-user", "--keep-caps", "--mount"}
+
+// enterNamespace returns a lease whose command runs in a namespace that holds the
+// mount, which nobody else sees and which goes with the last of its processes. A
+// machine that doesn't let the user is a noNamespaceError.
+func (s *Session) enterNamespace(ctx context.Context, env *Environment) (*Lease, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the program to serve with: %w", err)
+	}
+	unshare, err := exec.LookPath(unshareCommand[0])
+	if err != nil {
+		return nil, &noNamespaceError{"no unshare on PATH; install the package util-linux"}
+	}
+	argv := append([]string{unshare}, unshareCommand[1:]...)
+	argv = append(argv, "--", exe, NamespaceVerb)
+	if err := tryNamespace(ctx, argv); err != nil {
+		return nil, err
+	}
+	dir, err := place(env.Name, env.identity)
+	if err != nil {
+		return nil, err
+	}
+	want, err := s.want(env, dir, MountOptions{Layout: LayoutVenv, rung: mount.RungNamespace}, 0)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(want)
+	if err != nil {
+		return nil, err
+	}
+	s.Note(fmt.Sprintf("mounting on %s in a namespace: tree %s", dir, env.Tree))
+	return &Lease{
+		Prefix: dir,
+		Prompt: env.Name,
+		inside: append(argv, "--mount", string(b), "--prompt", env.Name, "--"),
+	}, nil
+}
+
+// tryNamespace goes in, mounts something and comes back.
+func tryNamespace(ctx context.Context, argv []string) error {
+	var stderr strings.Builder
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stderr = &stderr
+	err := cmd.Run()
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	reason := strings.TrimSpace(stderr.String())
+	if reason == "" {
+		reason = err.Error()
+	}
+	if fix := forbidden(); fix != "" {
+		reason += "; " + fix
+	}
+	return &noNamespaceError{reason}
+}
+
+// namespaceSettings are the ways to keep users from namespaces that a machine
+// tells: the file, what it holds where it forbids, and the setting that allows.
+var namespaceSettings = []struct{ file, forbids, allows string }{
+	{"/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=15000"},
+	{"/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"},
+	{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"},
+}
+
+// forbidden names what forbids user namespaces and the line that allows them; ""
+// is nothing that can be read.
+func forbidden() string {
+	for _, s := range namespaceSettings {
+		if b, err := os.ReadFile(s.file); err == nil && strings.TrimSpace(string(b)) == s.forbids {
+			return fmt.Sprintf("%s is %s, which forbids it: root allows it with \"sysctl -w %s\"", s.file, s.forbids, s.allows)
+		}
+	}
+	return ""
+}
+
+// Enter mounts and returns the lease, in the process that is in the namespace.
+func (n Namespace) Enter(ctx context.Context) (*Lease, error) {
+	var want mount.Want
+	if err := json.Unmarshal([]byte(n.Want), &want); err != nil {
+		return nil, fmt.Errorf("--mount: %w; this verb is started by sitefs itself, not by hand", err)
+	}
+	if err := hideMounts(want.Dir); err != nil {
+		return nil, err
+	}
+	held, err := mount.Lease(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	if err := dropCapabilities(); err != nil {
+		return nil, errors.Join(err, held.Close())
+	}
+	return &Lease{Prefix: want.Dir, Prompt: n.Prompt, held: held}, nil
+}
