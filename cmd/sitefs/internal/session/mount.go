@@ -130,4 +130,3 @@ func isMountPoint(dir string) bool {
 func (s *Session) revived(dir string) {
 	s.Warn(fmt.Sprintf("the mount on %s was dead, its processes were killed: it is mounted again", dir))
 }
-
