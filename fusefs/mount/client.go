@@ -39,6 +39,12 @@ func dial(ctx context.Context, dir, state string) (*Client, error) {
 		return nil, err
 	}
 	conn, err := connect(state)
+	if errors.Is(err, syscall.ECONNREFUSED) && orphaned(state) {
+		if err := revive(ctx, dir, state); err != nil {
+			return nil, err
+		}
+		conn, err = connect(state)
+	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, fmt.Errorf("%q: %w", dir, ErrNotMounted)
 	}
@@ -46,6 +52,19 @@ func dial(ctx context.Context, dir, state string) (*Client, error) {
 		return nil, fmt.Errorf("reaching the server of %q: %w", dir, err)
 	}
 	return &Client{dir: dir, conn: conn}, nil
+}
+
+// revive starts a supervisor in the place of one that was killed and has left a
+// worker.
+func revive(ctx context.Context, dir, state string) error {
+	i, err := readInfo(state)
+	if err != nil {
+		return err
+	}
+	if len(i.Server) == 0 {
+		return fmt.Errorf("the supervisor of %q was killed, and nothing says how it was started; unmount with \"umount -l\" or \"fusermount3 -uz\"", dir)
+	}
+	return Want{Dir: i.Dir, Tree: i.Tree, Server: i.Server}.start(ctx, state)
 }
 
 // Close ends the connection, and with it a lease that was taken on it and not

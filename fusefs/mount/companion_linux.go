@@ -65,17 +65,22 @@ func newCompanion(command []string) (*companion, error) {
 	}
 	// Made while the socket blocks, the files stay away from the runtime's poller,
 	// which would wake this process for each message between the other two.
-	c := &companion{
-		command: slices.Clone(command),
-		log:     log.Default(),
-		end:     os.NewFile(uintptr(pair[0]), "companion"),
-		conn:    os.NewFile(uintptr(pair[1]), "companion"),
-		done:    make(chan struct{}),
-	}
+	c := companionOn(command, os.NewFile(uintptr(pair[0]), "companion"), os.NewFile(uintptr(pair[1]), "companion"))
 	if err := errors.Join(unix.SetNonblock(pair[0], true), unix.SetNonblock(pair[1], true)); err != nil {
 		return nil, errors.Join(err, c.end.Close(), c.conn.Close())
 	}
 	return c, nil
+}
+
+// companionOn returns a companion with the ends of a socket that there is.
+func companionOn(command []string, end, conn *os.File) *companion {
+	return &companion{
+		command: slices.Clone(command),
+		log:     log.Default(),
+		end:     end,
+		conn:    conn,
+		done:    make(chan struct{}),
+	}
 }
 
 // process returns the pid of the companion, 0 while there is none.

@@ -44,6 +44,7 @@ type keeper struct {
 
 	memory    *shared.Memory
 	file      *os.File // of the memory
+	rescue    *os.File // see listenRescue
 	companion *companion
 	fd        int // of the device
 
@@ -64,9 +65,9 @@ type keeper struct {
 	child  *child
 }
 
-// newKeeper returns a keeper without a worker.
-func newKeeper(c Config) (k *keeper, err error) {
-	k = &keeper{
+// newKeeperOf returns a keeper that holds nothing yet.
+func newKeeperOf(c Config) *keeper {
+	k := &keeper{
 		command:  c.Worker,
 		patience: stallPatience,
 		log:      log.Default(),
@@ -78,8 +79,18 @@ func newKeeper(c Config) (k *keeper, err error) {
 	if c.patience > 0 {
 		k.patience = c.patience
 	}
+	return k
+}
+
+// newKeeper returns a keeper of a mount to be made, without a worker.
+func newKeeper(c Config, state string) (*keeper, error) {
+	k := newKeeperOf(c)
+	var err error
 	if k.memory, k.file, err = shared.New(); err != nil {
 		return nil, err
+	}
+	if k.rescue, err = listenRescue(state); err != nil {
+		return nil, errors.Join(err, k.close())
 	}
 	if len(c.Companion) > 0 {
 		if k.companion, err = newCompanion(c.Companion); err != nil {
@@ -93,6 +104,9 @@ func newKeeper(c Config) (k *keeper, err error) {
 // close gives back what the keeper holds, when the worker has ended.
 func (k *keeper) close() error {
 	err := errors.Join(k.memory.Close(), k.file.Close())
+	if k.rescue != nil {
+		err = errors.Join(err, k.rescue.Close())
+	}
 	if k.companion != nil {
 		err = errors.Join(err, k.companion.stop())
 	}
@@ -105,7 +119,7 @@ type child struct {
 	link     *link
 	confined []string
 
-	heard   chan message  // ready or refuse
+	heard   chan message  // ready or refuse; closed at the end of the link
 	reports chan message  // at most one is waited for
 	ended   chan struct{} // closed when the process has ended
 	state   *os.ProcessState
@@ -135,7 +149,7 @@ func (k *keeper) spawn() (*child, error) {
 			k.log.Printf("waiting for worker %d: %v", cmd.Process.Pid, err)
 		}
 	}()
-	m, fds := message{Kind: kindStart, Files: []string{fileMemory}}, []int{int(k.file.Fd())}
+	m, fds := message{Kind: kindStart, Files: []string{fileMemory, fileRescue}}, []int{int(k.file.Fd()), int(k.rescue.Fd())}
 	if k.companion != nil {
 		m.Files = append(m.Files, fileConn, fileEnd)
 		fds = append(fds, int(k.companion.conn.Fd()), int(k.companion.end.Fd()))
@@ -148,6 +162,7 @@ func (k *keeper) spawn() (*child, error) {
 
 // hear takes what a worker says until it ends.
 func (k *keeper) hear(c *child) {
+	defer close(c.heard)
 	for {
 		m, _, err := c.link.receive()
 		if err != nil {
@@ -183,15 +198,17 @@ func (c *child) ready() error {
 	timer := time.NewTimer(startTimeout)
 	defer timer.Stop()
 	select {
-	case m := <-c.heard:
+	case m, ok := <-c.heard:
 		if m.Kind == kindReady {
 			c.confined = m.Confined
 			return nil
 		}
 		<-c.ended
-		return errors.Join(errors.New(m.Reason), c.link.close())
-	case <-c.ended:
-		return errors.Join(fmt.Errorf("the worker ended before it was ready: %s", c.state), c.link.close())
+		err := errors.New(m.Reason)
+		if !ok {
+			err = fmt.Errorf("the worker ended before it was ready: %s", c.state)
+		}
+		return errors.Join(err, c.link.close())
 	case <-timer.C:
 		return errors.Join(fmt.Errorf("the worker has not opened what it serves in %v", startTimeout), c.abandon())
 	}
@@ -315,8 +332,7 @@ func (k *keeper) succeed() error {
 		if counted {
 			k.rest()
 		}
-		k.log.Printf("a worker takes the place of %d: %s", k.child.process.Pid, reason)
-		k.memory.NoteRestart(shared.Restart{Time: time.Now(), Reason: reason})
+		k.restarted(reason)
 		c, err := k.launch()
 		if err == nil {
 			return k.handOver(c, true)
@@ -324,6 +340,12 @@ func (k *keeper) succeed() error {
 		reason, counted = err.Error(), true
 	}
 	return nil
+}
+
+// restarted notes that a worker takes the place of another, and why.
+func (k *keeper) restarted(reason string) {
+	k.log.Printf("a new worker, because the last one ended: %s", reason)
+	k.memory.NoteRestart(shared.Restart{Time: time.Now(), Reason: reason})
 }
 
 // launch starts a worker and waits until it is ready to serve.
@@ -422,8 +444,7 @@ func (k *keeper) reload() error {
 		k.log.Printf("worker %d: %v", old.process.Pid, err)
 	}
 	k.memory.ClearInFlight()
-	k.log.Printf("a worker takes the place of %d: reload", old.process.Pid)
-	k.memory.NoteRestart(shared.Restart{Time: time.Now(), Reason: "reload"})
+	k.restarted("reload")
 	return k.handOver(c, true)
 }
 

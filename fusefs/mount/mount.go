@@ -29,6 +29,7 @@
 //
 //	lock   held for the moment in which the socket is made or removed
 //	sock   the control socket
+//	rescue where the worker of a supervisor that was killed awaits the next one
 //	info   the mount point and what is mounted, JSON
 //	log    the standard error of the mount's processes
 package mount

@@ -153,12 +153,15 @@ func open(c Config) (s *supervisor, err error) {
 		socket.Close()
 		return nil, err
 	}
+	if s, err = rescue(c, state, socket, home); s != nil || err != nil {
+		return s, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, home.leave(socket, nil))
 		}
 	}()
-	k, err := newKeeper(c)
+	k, err := newKeeper(c, state)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +189,7 @@ func open(c Config) (s *supervisor, err error) {
 			err = errors.Join(err, removeDirs(made))
 		}
 	}()
-	if err := writeInfo(state, info{Dir: c.Dir, Tree: c.Tree, PID: os.Getpid(), Info: c.Info, RemoveDir: c.RemoveDir}); err != nil {
+	if err := writeInfo(state, infoOf(c, nil)); err != nil {
 		return nil, err
 	}
 	dev, err := attach(c.Dir, c.AllowOther, c.Rung)
@@ -202,9 +205,79 @@ func open(c Config) (s *supervisor, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := writeInfo(state, infoOf(c, dev)); err != nil {
+		return nil, err
+	}
 	s = newSupervisor(c, dev, number, k, socket, home)
 	served = true // the keeper cleans up after itself from here on
 	if err = k.serve(dev.fd, s.goneCh); err != nil {
+		s.timer.Stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// infoOf describes a mount for whoever finds its state folder.
+func infoOf(c Config, dev *device) info {
+	i := info{
+		Dir:       c.Dir,
+		Tree:      c.Tree,
+		PID:       os.Getpid(),
+		Info:      c.Info,
+		RemoveDir: c.RemoveDir,
+		Server:    serverCommand(),
+		Held:      c.Held,
+	}
+	if dev != nil {
+		i.Rung = dev.rung()
+	}
+	return i
+}
+
+// serverCommand returns the command line that this process was started with, by
+// the path of its program.
+func serverCommand() []string {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil
+	}
+	return append([]string{exe}, os.Args[1:]...)
+}
+
+// rescue takes over the mount of a supervisor that was killed, if its worker
+// serves on. What can't be taken over stays as it is.
+func rescue(c Config, state string, socket *net.UnixListener, h home) (s *supervisor, err error) {
+	o, err := findOrphan(state)
+	if o == nil || err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, socket.Close())
+		}
+	}()
+	i, err := readInfo(state)
+	if err != nil {
+		return nil, err
+	}
+	c.RemoveDir, c.Held = c.RemoveDir || i.RemoveDir, c.Held || i.Held
+	dev, err := o.device(c.Dir, i.Rung)
+	if err != nil {
+		return nil, err
+	}
+	number, err := dev.number()
+	if err != nil {
+		return nil, err
+	}
+	k, err := o.keeper(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeInfo(state, infoOf(c, dev)); err != nil {
+		return nil, err
+	}
+	s = newSupervisor(c, dev, number, k, socket, h)
+	if err := k.takeOver(o, dev.fd, s.goneCh); err != nil {
 		s.timer.Stop()
 		return nil, err
 	}

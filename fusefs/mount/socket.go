@@ -73,15 +73,15 @@ func receive(c net.Conn, v any) error {
 	return json.Unmarshal(line, v)
 }
 
-// withSocket calls fn with a path of the socket in a state folder that is short
+// withSocket calls fn with a path of that socket in a state folder that is short
 // enough for a socket address, whatever the length of the folder's own.
-func withSocket(state string, fn func(path string) error) error {
+func withSocket(state, name string, fn func(path string) error) error {
 	dir, err := os.Open(state)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return fn(socketPath(dir))
+	return fn(socketPath(dir, name))
 }
 
 // listen makes the control socket. The caller holds the state's lock.
@@ -90,7 +90,7 @@ func listen(state string) (l *net.UnixListener, err error) {
 	if err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	err = withSocket(state, func(path string) error {
+	err = withSocket(state, sockName, func(path string) error {
 		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 		return err
 	})
@@ -105,7 +105,7 @@ func listen(state string) (l *net.UnixListener, err error) {
 
 // connect connects to the control socket.
 func connect(state string) (c *net.UnixConn, err error) {
-	err = withSocket(state, func(path string) error {
+	err = withSocket(state, sockName, func(path string) error {
 		c, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 		return err
 	})

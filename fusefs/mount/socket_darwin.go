@@ -9,7 +9,7 @@ import (
 )
 
 // socketPath is the plain path: there is no way around the limit of 104 bytes.
-func socketPath(state *os.File) string { return filepath.Join(state.Name(), sockName) }
+func socketPath(state *os.File, name string) string { return filepath.Join(state.Name(), name) }
 
 // peer returns who is at the other end.
 func peer(c *net.UnixConn) (uid uint32, pid int, err error) {

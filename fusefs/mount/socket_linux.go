@@ -10,8 +10,8 @@ import (
 
 // socketPath goes through the open folder: a socket's address holds 108 bytes,
 // a home directory's path may not fit.
-func socketPath(state *os.File) string {
-	return fmt.Sprintf("/proc/self/fd/%d/%s", state.Fd(), sockName)
+func socketPath(state *os.File, name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", state.Fd(), name)
 }
 
 // peer returns who is at the other end. After an exec it is still the same pid.

@@ -21,6 +21,8 @@ const (
 	infoName = "info"
 	newName  = "info.new" // an info file being written
 	logName  = "log"
+
+	rescueName = "rescue"
 )
 
 // Marker is a file in a directory that says the directory is sitefs's own: one
@@ -36,6 +38,12 @@ type info struct {
 
 	// RemoveDir says that the mount point goes with the mount; see [Config].
 	RemoveDir bool `json:"remove_dir,omitempty"`
+
+	// Server is the command line of the supervisor, for another to take its place;
+	// Held and Rung are what that must know besides.
+	Server []string `json:"server,omitempty"`
+	Held   bool     `json:"held,omitempty"`
+	Rung   string   `json:"rung,omitempty"`
 }
 
 // StateHome returns the folder for what sitefs keeps of a user's mounts: sitefs in
@@ -140,7 +148,7 @@ func flock(f *os.File) error {
 // last: who waits for it must find everything gone.
 func removeState(state string) error {
 	var errs []error
-	for _, name := range []string{sockName, infoName, newName, logName, lockName} {
+	for _, name := range []string{sockName, rescueName, infoName, newName, logName, lockName} {
 		if err := os.Remove(filepath.Join(state, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

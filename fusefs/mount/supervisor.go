@@ -229,6 +229,9 @@ func (s *supervisor) hold(q request) reply {
 	}
 	s.Held = true
 	s.timer.Stop()
+	if err := writeInfo(s.home.state, infoOf(s.Config, s.dev)); err != nil {
+		log.Printf("noting that %q is held: %v", s.Dir, err)
+	}
 	return reply{Outcome: outcomeOK, Device: s.number}
 }
 

@@ -175,20 +175,6 @@ func TestWorkerThatHangs(t *testing.T) {
 	})
 }
 
-func TestIdleWorkerDoesNotHang(t *testing.T) {
-	w := newWant(t, serverConfig{Patience: 20 * time.Millisecond})
-	lease(t, w)
-	for range 50 {
-		dropCaches(t)
-		if _, err := os.Lstat(filepath.Join(w.Dir, "hello.py")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if s := status(t, w); s.Restarts != 0 {
-		t.Errorf("restarts: %v", s.LastRestarts)
-	}
-}
-
 // A successor that can't serve is tried again; what waits is answered then.
 func TestSuccessorRefuses(t *testing.T) {
 	refuse := filepath.Join(t.TempDir(), "refuse")
@@ -263,4 +249,107 @@ func TestStatusOfTheWorker(t *testing.T) {
 	if s.Rung != mount.RungMount || !s.Resend {
 		t.Errorf("rung %q, resend %v", s.Rung, s.Resend)
 	}
+}
+
+// A worker serves on when its supervisor is killed, and the next command that
+// comes finds the mount as it was.
+func TestSupervisorKilled(t *testing.T) {
+	kill := func(t *testing.T, w mount.Want) mount.Status {
+		t.Helper()
+		s := status(t, w)
+		if err := syscall.Kill(s.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, testContext(t), func() string {
+			if alive(s.PID) {
+				return "the supervisor is alive"
+			}
+			return ""
+		})
+		dropCaches(t)
+		if b, err := os.ReadFile(filepath.Join(w.Dir, "hello.py")); err != nil || string(b) != "x = 1\n" {
+			t.Errorf("without a supervisor: %q, %v", b, err)
+		}
+		return s
+	}
+	check := func(t *testing.T, w mount.Want, old mount.Status) {
+		t.Helper()
+		s := status(t, w)
+		if s.PID == old.PID || s.WorkerPID == old.WorkerPID || alive(old.WorkerPID) {
+			t.Errorf("supervisor %d, worker %d, want others than %d and %d, and those dead", s.PID, s.WorkerPID, old.PID, old.WorkerPID)
+		}
+		if s.Restarts != old.Restarts+1 || s.Requests["INIT"] != 1 {
+			t.Errorf("%d restarts, %d INITs: the counters are lost", s.Restarts, s.Requests["INIT"])
+		}
+		dropCaches(t)
+		if b, err := os.ReadFile(filepath.Join(w.Dir, "hello.py")); err != nil || string(b) != "x = 1\n" {
+			t.Errorf("with the next: %q, %v", b, err)
+		}
+	}
+	t.Run("a lease", func(t *testing.T) {
+		w := newWant(t, serverConfig{})
+		lease(t, w)
+		f, err := os.Open(filepath.Join(w.Dir, "hello.py"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := kill(t, w)
+		l := lease(t, w)
+		check(t, w, old)
+		f.Close()
+		l.Close()
+		checkGone(t, w, status(t, w).PID)
+	})
+	t.Run("status of a held mount", func(t *testing.T) {
+		w := newWant(t, serverConfig{})
+		if err := mount.Hold(testContext(t), w); err != nil {
+			t.Fatal(err)
+		}
+		old := kill(t, w)
+		s, err := mount.Look(testContext(t), w.Dir)
+		if err != nil || s.State != mount.StateHeld {
+			t.Errorf("%s, %v, want it held", s.State, err)
+		}
+		check(t, w, old)
+	})
+	t.Run("unmount", func(t *testing.T) {
+		w := newWant(t, serverConfig{})
+		lease(t, w)
+		old := kill(t, w)
+		if err := mount.Unmount(testContext(t), w.Dir, false); err != nil {
+			t.Error(err)
+		}
+		checkGone(t, w, old.WorkerPID)
+	})
+	t.Run("again and again", func(t *testing.T) {
+		w := newWant(t, serverConfig{})
+		if err := mount.Hold(testContext(t), w); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			check(t, w, kill(t, w))
+		}
+	})
+	t.Run("the next can't", func(t *testing.T) {
+		refuse := filepath.Join(t.TempDir(), "refuse")
+		w := newWant(t, serverConfig{Refuse: refuse})
+		if err := mount.Hold(testContext(t), w); err != nil {
+			t.Fatal(err)
+		}
+		old := kill(t, w)
+		if err := os.WriteFile(refuse, []byte("the store is away"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mount.Look(testContext(t), w.Dir); err == nil || !strings.Contains(err.Error(), "the store is away") {
+			t.Errorf("%v, want the reason", err)
+		}
+		dropCaches(t)
+		if _, err := os.ReadFile(filepath.Join(w.Dir, "hello.py")); err != nil {
+			t.Error(err)
+		}
+		if err := os.Remove(refuse); err != nil {
+			t.Fatal(err)
+		}
+		check(t, w, old)
+	})
 }

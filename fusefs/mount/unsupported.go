@@ -33,13 +33,24 @@ type keeper struct {
 	err  error
 }
 
-func newKeeper(Config) (*keeper, error) { return nil, ErrNoFUSE }
+func newKeeper(Config, string) (*keeper, error) { return nil, ErrNoFUSE }
 
 func (*keeper) begin() error                     { return ErrNoFUSE }
 func (*keeper) abandon() error                   { return nil }
 func (*keeper) serve(int, <-chan struct{}) error { return ErrNoFUSE }
 func (*keeper) close() error                     { return nil }
 func (*keeper) fill(*Status)                     {}
+
+func (*keeper) takeOver(*orphan, int, <-chan struct{}) error { return ErrNoFUSE }
+
+// orphan is a worker without a supervisor, of which there is none.
+type orphan struct{}
+
+func (*orphan) keeper(Config) (*keeper, error)           { return nil, ErrNoFUSE }
+func (*orphan) device(dir, made string) (*device, error) { return nil, ErrNoFUSE }
+
+func findOrphan(string) (*orphan, error) { return nil, nil }
+func orphaned(string) bool               { return false }
 
 // Work returns an error: there are no mounts to serve.
 func Work(context.Context, func(Session) (Worker, error)) error { return ErrNoFUSE }

@@ -118,7 +118,13 @@ func (h *hand) obey(parked chan<- struct{}) {
 		m, _, err := h.control.receive()
 		switch {
 		case err != nil:
-			return // the supervisor was killed; the mount is served on
+			// The supervisor was killed; the mount is served on.
+			if err := h.await(); err != nil {
+				log.Printf("no supervisor can take over: %v", err)
+				return
+			}
+			close(parked)
+			return
 		case m.Kind == kindPark:
 			close(parked)
 			return
