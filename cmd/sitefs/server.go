@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
 
 	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
@@ -27,6 +29,7 @@ func newServer() *cobra.Command {
 	f := c.Flags()
 	f.DurationVar(&server.Keep, "keep", defaultKeep, "")
 	f.StringVar(&server.Rung, "rung", "", "")
+	f.BoolVar(&server.AllowOther, "allow-other", false, "")
 	f.StringVar(&server.Info, "info", "{}", "")
 	return c
 }
@@ -50,6 +53,8 @@ func registerWorker(c *cobra.Command, w *session.Worker) {
 	f := c.Flags()
 	f.StringVar(&w.Prefix, "prefix", "", "")
 	f.StringVar(&w.Layout, "layout", session.LayoutVenv, "")
+	f.Uint32Var(&w.UID, "uid", uint32(os.Getuid()), "")
+	f.Uint32Var(&w.GID, "gid", uint32(os.Getgid()), "")
 }
 
 // newHost returns the hidden verb that compiles for a mount.

@@ -8,6 +8,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -73,12 +74,16 @@ func (s *Session) enterMount(ctx context.Context, env *Environment, keep time.Du
 		if err != nil {
 			return nil, err
 		}
+		dead := isDead(dir)
 		held, err := mount.Lease(ctx, want)
 		if errors.Is(err, mount.ErrInUse) {
 			continue
 		}
 		if err != nil {
 			return nil, err
+		}
+		if dead {
+			s.revived(dir)
 		}
 		s.Note(fmt.Sprintf("mounted on %s: tree %s", dir, env.Tree))
 		return &Lease{Prefix: dir, Prompt: env.Name, held: held}, nil
@@ -88,11 +93,12 @@ func (s *Session) enterMount(ctx context.Context, env *Environment, keep time.Du
 // Server is what a mount's supervisor is told, as the flags of a hidden verb: who
 // looks at the process list sees what is mounted where.
 type Server struct {
-	Worker // serves the mount
-	Dir    string
-	Keep   time.Duration
-	Rung   string // see mount.Config
-	Info   string // JSON, see Info
+	Worker     // serves the mount
+	Dir        string
+	Keep       time.Duration
+	Rung       string // see mount.Config
+	AllowOther bool   // see mount.Config
+	Info       string // JSON, see Info
 }
 
 // ServerVerb is the name of the verb that a mount's supervisor runs as.
@@ -100,9 +106,10 @@ const ServerVerb = "mount-server"
 
 // A Worker is what the process that serves a mount is told, in the same way.
 type Worker struct {
-	Host   // compiles for the mount
-	Prefix string
-	Layout string
+	Host     // compiles for the mount
+	Prefix   string
+	Layout   string
+	UID, GID uint32 // the files' owner
 }
 
 // WorkerVerb is the name of the verb that a mount's worker runs as.
@@ -140,24 +147,48 @@ func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.D
 			return mount.Want{}, err
 		}
 	}
-	worker := Worker{
-		Host:   Host{Store: s.Store.Dir(), Tree: env.Tree.String(), Python: env.Python, Code: env.Code},
-		Prefix: prefix,
-		Layout: o.Layout,
+	server := Server{
+		Worker: Worker{
+			Host:   Host{Store: s.Store.Dir(), Tree: env.Tree.String(), Python: env.Python, Code: env.Code},
+			Prefix: prefix,
+			Layout: o.Layout,
+			UID:    uint32(os.Getuid()),
+			GID:    uint32(os.Getgid()),
+		},
+		Dir:        dir,
+		Keep:       keep,
+		Rung:       rung,
+		AllowOther: o.AllowOther,
+		Info:       string(info),
 	}
-	argv := append([]string{exe, ServerVerb}, worker.flags()...)
-	argv = append(argv, "--keep", keep.String(), "--rung", rung, "--info", string(info))
+	if o.Owner != nil {
+		server.UID, server.GID = o.Owner.UID, o.Owner.GID
+	}
 	return mount.Want{
 		Dir:    dir,
-		Tree:   mounted(env.Tree.String(), prefix, o.Layout, rung),
+		Tree:   server.name(),
 		Keep:   keep,
-		Server: append(argv, dir),
+		Server: append([]string{exe, ServerVerb}, server.arguments()...),
 	}, nil
 }
 
 // flags returns the flags of the verb.
 func (w Worker) flags() []string {
-	return append(w.Host.flags(), "--layout", w.Layout, "--prefix", w.Prefix)
+	return append(w.Host.flags(),
+		"--layout", w.Layout,
+		"--prefix", w.Prefix,
+		"--uid", strconv.Itoa(int(w.UID)),
+		"--gid", strconv.Itoa(int(w.GID)),
+	)
+}
+
+// arguments returns the flags of the verb and its argument.
+func (v Server) arguments() []string {
+	args := append(v.Worker.flags(), "--keep", v.Keep.String(), "--rung", v.Rung, "--info", v.Info)
+	if v.AllowOther {
+		args = append(args, "--allow-other")
+	}
+	return append(args, v.Dir)
 }
 
 // checkPrefix refuses paths that no activate script and no shebang can hold.
@@ -168,12 +199,19 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-// mounted names what a mount holds: not the tree alone, since its scripts show
-// the prefix. Who names a way to mount doesn't want a mount made in another.
-func mounted(tree, prefix, layout, rung string) string {
-	name := tree + " " + layout + " " + prefix
-	if rung != "" {
-		name += " by " + rung
+// name names what is mounted: not the tree alone, since its scripts show the
+// prefix, and who asks for a way to mount or for other users doesn't want a mount
+// made otherwise.
+func (v Server) name() string {
+	name := v.Tree + " " + v.Layout + " " + v.Prefix
+	if v.Rung != "" {
+		name += " by " + v.Rung
+	}
+	if v.AllowOther {
+		name += " for all"
+	}
+	if v.UID != uint32(os.Getuid()) || v.GID != uint32(os.Getgid()) {
+		name += fmt.Sprintf(" of %d:%d", v.UID, v.GID)
 	}
 	return name
 }
@@ -186,15 +224,16 @@ func (v Server) Serve(ctx context.Context) error {
 		return mount.Fail(fmt.Errorf("find the program to serve with: %w", err))
 	}
 	return mount.Serve(ctx, mount.Config{
-		Dir:       v.Dir,
-		Tree:      mounted(v.Tree, v.Prefix, v.Layout, v.Rung),
-		Worker:    append([]string{exe, WorkerVerb}, v.Worker.flags()...),
-		Companion: append([]string{exe, HostVerb}, v.Host.flags()...),
-		Keep:      v.Keep,
-		Rung:      v.Rung,
-		RemoveDir: filepath.Base(filepath.Dir(v.Dir)) == envFolder,
-		Avoid:     []string{v.Store},
-		Info:      json.RawMessage(v.Info),
+		Dir:        v.Dir,
+		Tree:       v.name(),
+		Worker:     append([]string{exe, WorkerVerb}, v.Worker.flags()...),
+		Companion:  append([]string{exe, HostVerb}, v.Host.flags()...),
+		Keep:       v.Keep,
+		Rung:       v.Rung,
+		AllowOther: v.AllowOther,
+		RemoveDir:  filepath.Base(filepath.Dir(v.Dir)) == envFolder,
+		Avoid:      []string{v.Store},
+		Info:       json.RawMessage(v.Info),
 	})
 }
 
@@ -251,7 +290,7 @@ func (v Worker) view(st *store.Store, d digest.Digest, code view.Bytecode) (*vie
 	if err != nil {
 		return nil, err
 	}
-	o := view.Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Bytecode: code}
+	o := view.Options{UID: v.UID, GID: v.GID, Bytecode: code}
 	if v.Layout == LayoutSitePackages {
 		if o.Dir, err = sitePackages(t); err != nil {
 			return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,12 +20,20 @@ type MountOptions struct {
 	Prefix string // where the environment is seen; "" is where it is mounted
 	Layout string
 
+	// AllowOther lets other users in, root among them: without it the mount is the
+	// user's alone. Owner is whose the files are, nil for the user's.
+	AllowOther bool
+	Owner      *Owner
+
 	// Command is the line of sh that mounts it, told by what lies beneath the mount;
 	// with "" nothing is put there.
 	Command string
 
 	rung string // as mount.Config has it; "" is what the user named, if anything
 }
+
+// An Owner is who files belong to.
+type Owner struct{ UID, GID uint32 }
 
 // Mount mounts the environment on dir until it is unmounted. Where dir holds the
 // environment already nothing is done; another one makes way, and the processes
@@ -37,7 +46,26 @@ func (s *Session) Mount(ctx context.Context, env *Environment, dir string, o Mou
 	if err != nil {
 		return err
 	}
-	status, err := mount.Look(ctx, dir)
+	if err := s.mount(ctx, want, o); err != nil {
+		if o.AllowOther && errors.Is(err, mount.ErrNoFUSE) && strings.Contains(err.Error(), fuseOption) {
+			err = fmt.Errorf("%w: %s", err, allowOtherHelp)
+		}
+		return err
+	}
+	if o.AllowOther || os.Getuid() == 0 {
+		return nil
+	}
+	return s.sayOnce("private", "a mount is its user's alone: root, sudo, other users' services and docker -v can't look into it; `sitefs mount --help` has what to do about that (said once)")
+}
+
+// fuseOption is the line of /etc/fuse.conf that lets users let others in.
+const fuseOption = "user_allow_other"
+
+const allowOtherHelp = "have root put the line " + fuseOption + " into /etc/fuse.conf, or mount as root, or leave out --allow-other and run as yourself what needs the environment"
+
+// mount mounts, in the place of whatever of ours is there.
+func (s *Session) mount(ctx context.Context, want mount.Want, o MountOptions) error {
+	status, err := mount.Look(ctx, want.Dir)
 	if err != nil && !errors.Is(err, mount.ErrNotMounted) {
 		return err
 	}
@@ -48,9 +76,9 @@ func (s *Session) Mount(ctx context.Context, env *Environment, dir string, o Mou
 		}
 		return err
 	}
-	dead := isDead(dir)
+	dead := isDead(want.Dir)
 	if dead {
-		if err := mount.Unmount(ctx, dir, true); err != nil && !errors.Is(err, mount.ErrNotMounted) {
+		if err := mount.Unmount(ctx, want.Dir, true); err != nil && !errors.Is(err, mount.ErrNotMounted) {
 			return err
 		}
 	}
@@ -58,7 +86,7 @@ func (s *Session) Mount(ctx context.Context, env *Environment, dir string, o Mou
 		return err
 	}
 	if dead {
-		s.revived(dir)
+		s.revived(want.Dir)
 	}
 	return nil
 }
