@@ -150,6 +150,17 @@ func (k *keeper) takeOver(o *orphan, fd int, leaving <-chan struct{}) error {
 	return nil
 }
 
+// alone answers for the companion, which has died with the supervisor.
+func (h *hand) alone() {
+	if h.files[fileEnd] == nil {
+		return
+	}
+	c := companionOn(nil, h.files[fileEnd], h.files[fileConn])
+	for c.lose(); c.asked(); {
+		c.lose()
+	}
+}
+
 // await gives the mount to the next supervisor, when the present one is gone, and
 // returns when that has a worker of its own.
 func (h *hand) await() error {

@@ -119,6 +119,7 @@ func (h *hand) obey(parked chan<- struct{}) {
 		switch {
 		case err != nil:
 			// The supervisor was killed; the mount is served on.
+			go h.alone()
 			if err := h.await(); err != nil {
 				log.Printf("no supervisor can take over: %v", err)
 				return

@@ -169,7 +169,7 @@ func TestServerIsKilled(t *testing.T) {
 	t.Run("warm", func(t *testing.T) {
 		u := newUser(t)
 		where := u.output(inProject("python", "-c", "import sys; print(sys.prefix)")...)
-		kill(t, u.only().PID)
+		killMount(t, u.only())
 		u.awaitState("dead")
 		if got := u.output(inProject("python", "-c", "import sys, alpha; print(sys.prefix)")...); got != where {
 			t.Errorf("the next command runs in %q, want %q", got, where)
@@ -179,7 +179,7 @@ func TestServerIsKilled(t *testing.T) {
 	t.Run("unmounted", func(t *testing.T) {
 		u := newUser(t)
 		u.output(inProject("true")...)
-		kill(t, u.only().PID)
+		killMount(t, u.only())
 		u.output("sitefs", "umount", "--all")
 		u.expectNothingLeft()
 	})
@@ -191,7 +191,7 @@ func TestServerIsKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		u.contents("ready")
-		kill(t, u.only().PID)
+		killMount(t, u.only())
 		if got := u.output(inProject("python", "-c", "import alpha; print(alpha.version)")...); got != "1.0" {
 			t.Errorf("the next command imports %q, want 1.0", got)
 		}
@@ -202,7 +202,15 @@ func TestServerIsKilled(t *testing.T) {
 	})
 }
 
-// kill ends a server, and waits until it has: a mount is dead when the process is.
+// killMount kills the supervisor of a mount, which could start another worker,
+// and then its worker.
+func killMount(t *testing.T, s status) {
+	t.Helper()
+	kill(t, s.PID)
+	kill(t, s.Worker)
+}
+
+// kill ends a process of a mount, and waits until it has: a mount is dead when the process is.
 func kill(t *testing.T, pid int) {
 	t.Helper()
 	fd, err := pidfd(pid)

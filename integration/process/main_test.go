@@ -188,6 +188,7 @@ func (u *user) only() status {
 type status struct {
 	Dir    string
 	PID    int
+	Worker int `json:"worker_pid"`
 	State  string
 	Leases []struct {
 		PID  int

@@ -33,7 +33,8 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// Servers returns the pids of the servers of mounts beneath dir.
+// Servers returns the pids of the servers of mounts beneath dir: supervisors and
+// workers.
 func Servers(dir string) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -49,7 +50,8 @@ func Servers(dir string) ([]int, error) {
 		if err != nil {
 			continue // it ended
 		}
-		if bytes.Contains(cmdline, []byte("\x00mount-server\x00")) && bytes.Contains(cmdline, []byte("\x00"+dir+"/")) {
+		serves := bytes.Contains(cmdline, []byte("\x00mount-server\x00")) || bytes.Contains(cmdline, []byte("\x00mount-worker\x00"))
+		if serves && bytes.Contains(cmdline, []byte("\x00"+dir+"/")) {
 			pids = append(pids, pid)
 		}
 	}
