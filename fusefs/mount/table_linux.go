@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,8 @@ import (
 
 // entry is a line of the mount table.
 type entry struct {
+	id     string
+	parent string // the id of the mount that dir is in
 	dir    string
 	fsType string
 	number uint64 // st_dev
@@ -34,11 +37,17 @@ func parseMounts(table string) []entry {
 	var list []entry
 	for line := range strings.Lines(table) {
 		// 36 35 98:0 /root /dir options [optional]… - type source options
-		const numberField, dirField = 2, 4
+		const idField, parentField, numberField, dirField = 0, 1, 2, 4
 		before, after, ok := strings.Cut(line, " - ")
 		left, right := strings.Fields(before), strings.Fields(after)
 		if ok && len(left) > dirField && len(right) > 0 {
-			list = append(list, entry{dir: unescape(left[dirField]), fsType: right[0], number: parseNumber(left[numberField])})
+			list = append(list, entry{
+				id:     left[idField],
+				parent: left[parentField],
+				dir:    unescape(left[dirField]),
+				fsType: right[0],
+				number: parseNumber(left[numberField]),
+			})
 		}
 	}
 	return list
@@ -71,14 +80,27 @@ func unescape(s string) string {
 	}
 }
 
-// top returns what is mounted on dir, if anything is.
+// top returns what is mounted on dir, if anything is that can be seen.
 func top(table []entry, dir string) (entry, bool) {
 	for i := len(table) - 1; i >= 0; i-- {
 		if table[i].dir == dir {
-			return table[i], true
+			return table[i], !hidden(table, i)
 		}
 	}
 	return entry{}, false
+}
+
+// hidden reports whether a later mount on a directory above hides entry i, or the
+// mount that it is in. A namespace that is made in another has such.
+func hidden(table []entry, i int) bool {
+	e := table[i]
+	if slices.ContainsFunc(table[i+1:], func(l entry) bool {
+		return l.parent == e.parent && l.dir != e.dir && within(e.dir, l.dir)
+	}) {
+		return true
+	}
+	above := slices.IndexFunc(table[:i], func(a entry) bool { return a.id == e.parent })
+	return above >= 0 && hidden(table, above)
 }
 
 // isMounted reports whether one of our mounts is on dir.
@@ -124,8 +146,8 @@ func prepare(dir string, avoid []string) (made []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range table {
-		if e.fsType == fsType && within(dir, e.dir) {
+	for i, e := range table {
+		if e.fsType == fsType && within(dir, e.dir) && !hidden(table, i) {
 			return nil, fmt.Errorf("%w: %q is inside the mount %q; choose a place outside", ErrMountPoint, dir, e.dir)
 		}
 	}

@@ -410,9 +410,42 @@ func TestParseMounts(t *testing.T) {
 		`too short`,
 		``,
 	}, "\n"))
-	want := []entry{{"/plain", "ext4", unix.Mkdev(98, 0)}, {`/with space\and`, "fuse.sitefs", unix.Mkdev(0, 40)}, {`/bad\9`, "tmpfs", unix.Mkdev(0, 41)}}
+	want := []entry{
+		{"36", "35", "/plain", "ext4", unix.Mkdev(98, 0)},
+		{"37", "35", `/with space\and`, "fuse.sitefs", unix.Mkdev(0, 40)},
+		{"38", "35", `/bad\9`, "tmpfs", unix.Mkdev(0, 41)},
+	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestTop(t *testing.T) {
+	const (
+		env   = `40 30 0:50 / /env rw - tmpfs sitefs rw`
+		venv  = `41 40 0:51 / /env/a ro - fuse.sitefs sitefs ro`
+		again = `42 41 0:52 / /env/a ro - fuse.sitefs sitefs ro`
+		over  = `43 40 0:53 / /env rw - tmpfs sitefs rw` // on the root of the first
+		other = `44 40 0:54 / /env/b rw - tmpfs none rw`
+	)
+	for _, c := range []struct {
+		name  string
+		table []string
+		want  uint32 // the minor number of what is seen on /env/a; 0 is nothing
+	}{
+		{"nothing", []string{env, other}, 0},
+		{"one", []string{env, venv, other}, 51},
+		{"one over another", []string{env, venv, again}, 52},
+		{"hidden", []string{env, venv, over}, 0},
+		{"hidden, both", []string{env, venv, again, over}, 0},
+		{"above the hiding one", []string{env, venv, over, `45 43 0:55 / /env/a ro - fuse.sitefs sitefs ro`}, 55},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, ok := top(parseMounts(strings.Join(c.table, "\n")), "/env/a")
+			if ok != (c.want > 0) || ok && unix.Minor(got.number) != c.want {
+				t.Errorf("%v, %v, want the one with number %d", got, ok, c.want)
+			}
+		})
 	}
 }
 
