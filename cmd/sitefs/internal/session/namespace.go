@@ -36,6 +36,21 @@ var unshareCommand = []string{"unshare", "--user", "--map-current-user", "--keep
 // mount, which nobody else sees and which goes with the last of its processes. A
 // machine that doesn't let the user is a noNamespaceError.
 func (s *Session) enterNamespace(ctx context.Context, env *Environment) (*Lease, error) {
+	dir, err := place(env.Name, env.identity)
+	if err != nil {
+		return nil, err
+	}
+	want, err := s.want(env, dir, MountOptions{Layout: LayoutVenv, rung: mount.RungNamespace}, 0)
+	if err != nil {
+		return nil, err
+	}
+	held, err := join(ctx, want)
+	if err == nil {
+		return &Lease{Prefix: dir, Prompt: env.Name, held: held}, nil
+	}
+	if !errors.Is(err, mount.ErrNotMounted) {
+		return nil, err
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the program to serve with: %w", err)
@@ -49,14 +64,6 @@ func (s *Session) enterNamespace(ctx context.Context, env *Environment) (*Lease,
 	if err := tryNamespace(ctx, argv); err != nil {
 		return nil, err
 	}
-	dir, err := place(env.Name, env.identity)
-	if err != nil {
-		return nil, err
-	}
-	want, err := s.want(env, dir, MountOptions{Layout: LayoutVenv, rung: mount.RungNamespace}, 0)
-	if err != nil {
-		return nil, err
-	}
 	b, err := json.Marshal(want)
 	if err != nil {
 		return nil, err
@@ -67,6 +74,24 @@ func (s *Session) enterNamespace(ctx context.Context, env *Environment) (*Lease,
 		Prompt: env.Name,
 		inside: append(argv, "--mount", string(b), "--prompt", env.Name, "--"),
 	}, nil
+}
+
+// join returns a lease on a mount that this process is in the namespace of, as in
+// a run inside a run; where there is none the error is a mount.ErrNotMounted.
+func join(ctx context.Context, want mount.Want) (*os.File, error) {
+	c, err := mount.Dial(ctx, want.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	status, err := c.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if status.Tree != want.Tree {
+		return nil, fmt.Errorf("%q holds another environment: %w", want.Dir, mount.ErrNotMounted)
+	}
+	return c.Lease(ctx, want.Tree, 0)
 }
 
 // tryNamespace goes in, mounts something and comes back.
