@@ -1,0 +1,163 @@
+package ladder
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sitefs/sitefs/integration/sandbox"
+)
+
+// inNamespace is a person whose commands run in a namespace.
+func inNamespace(t *testing.T, uid int) *person {
+	t.Helper()
+	sandbox.NeedProgram(t, "unshare")
+	p := newPerson(t, uid)
+	p.setenv("SITEFS_MOUNT", "namespace")
+	return p
+}
+
+// The command is the process that was started, in the namespace too.
+func TestNamespaceKeepsProcess(t *testing.T) {
+	p := inNamespace(t, user)
+	cmd := p.command(inEnv("sh", "-c", "echo $$; exit 7")...)
+	var out strings.Builder
+	cmd.Stdout = &out
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 7 {
+		t.Errorf("%v, want exit code 7", err)
+	}
+	if got, want := out.String(), fmt.Sprintln(cmd.Process.Pid); got != want {
+		t.Errorf("the command's pid is %s, want %s", got, want)
+	}
+
+	cmd = p.command(inEnv("sh", "-c", "kill -TERM $$")...)
+	if err := cmd.Run(); err == nil {
+		t.Error("the command outlived a signal")
+	}
+	if s, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || s.Signal() != syscall.SIGTERM {
+		t.Errorf("the command ended by %v, want SIGTERM", cmd.ProcessState)
+	}
+	if code := p.run(inEnv("no-such-command")...).code; code != 127 {
+		t.Errorf("a command that is not there: exit code %d, want 127", code)
+	}
+}
+
+// The command has no capability of those that mounted.
+func TestNamespaceDropsCapabilities(t *testing.T) {
+	p := inNamespace(t, user)
+	status := p.output(inEnv("cat", "/proc/self/status")...)
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+		switch name {
+		case "CapInh", "CapPrm", "CapEff", "CapAmb":
+			if value != "0000000000000000" {
+				t.Errorf("%s is %s, want none", name, value)
+			}
+		}
+	}
+}
+
+// Nobody outside sees the mount, and a run inside has its own beside it.
+func TestNamespaceIsPrivate(t *testing.T) {
+	p := inNamespace(t, user)
+	table := p.output(inEnv("cat", "/proc/self/mountinfo")...)
+	if !strings.Contains(table, "fuse.sitefs") {
+		t.Errorf("the command sees no mount:\n%s", table)
+	}
+	cmd := p.command(inEnv("sh", "-c", "echo ready; read line; python -c 'import alpha; print(alpha.version)'")...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var ready, version string
+	if _, err := fmt.Fscan(out, &ready); err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := sandbox.Mounts(p.home)
+	if err != nil || len(mounts) > 0 {
+		t.Errorf("mounts outside: %q, %v", mounts, err)
+	}
+	if got := p.output(inEnv("python", "-c", "import alpha; print(alpha.version)")...); got != "1.0" {
+		t.Errorf("a second run beside the first: %q", got)
+	}
+	fmt.Fprintln(in)
+	if _, err := fmt.Fscan(out, &version); err != nil || version != "1.0" {
+		t.Errorf("the first run, after the second: %q, %v", version, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if got := p.output(inEnv("sitefs", "run", "-r", "pylock.toml", "--", "python", "-c", "import alpha; print(alpha.version)")...); got != "1.0" {
+		t.Errorf("a run inside a run: %q", got)
+	}
+	if got := p.output(inEnv("sitefs", "run", "--relocatable", "-r", "pylock.toml", "--", "python", "-c", "import alpha; print(alpha.version)")...); got != "1.0" {
+		t.Errorf("a run of another tree inside a run: %q", got)
+	}
+}
+
+// What `sitefs run --help` says of the namespace, and what it doesn't say.
+func TestNamespaceBreaks(t *testing.T) {
+	p := inNamespace(t, user)
+	shared := filepath.Join(p.home, "shared")
+	if err := os.WriteFile(shared, []byte("for the team\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(shared, root, team); err != nil {
+		t.Fatal(err)
+	}
+	id, err := exec.LookPath("id")
+	if err != nil {
+		t.Skip(err)
+	}
+	program, err := os.ReadFile(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	setuid := filepath.Join(p.home, "setuid")
+	if err := os.WriteFile(setuid, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(setuid, 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	const overflow = "65534" // proc(5): what has no name in a namespace
+	for _, c := range []struct {
+		what    string
+		command []string
+		outside string
+		inside  string
+	}{
+		{"the primary group", []string{"id", "-g"}, fmt.Sprint(user), fmt.Sprint(user)},
+		{"a file of root's", []string{"stat", "-c", "%u", "/etc/passwd"}, "0", overflow},
+		{"a file of another group of the user's", []string{"stat", "-c", "%g", shared}, fmt.Sprint(team), overflow},
+		{"what that group may read", []string{"cat", shared}, "for the team", "for the team"},
+		{"a setuid program", []string{setuid, "-u"}, "0", fmt.Sprint(user)},
+	} {
+		if got := p.output(c.command...); got != c.outside {
+			t.Errorf("%s, outside: %q, want %q", c.what, got, c.outside)
+		}
+		if got := p.output(inEnv(c.command...)...); got != c.inside {
+			t.Errorf("%s, in the namespace: %q, want %q", c.what, got, c.inside)
+		}
+	}
+	help := p.output("sitefs", "run", "--help")
+	for _, word := range []string{"nobody", "nogroup", "sudo", "ssh", "podman"} {
+		if !strings.Contains(help, word) {
+			t.Errorf("the help of run doesn't name %s", word)
+		}
+	}
+}
