@@ -185,6 +185,17 @@ func (c *Client) Unmount(ctx context.Context, detach bool) error {
 	return c.wait(ctx)
 }
 
+// Reload has the program that is now on disk serve the mount: first the worker,
+// then the supervisor, which keeps its process and its leases. Nobody who uses the
+// mount notices. Where the program can't serve it, the mount goes on as it was.
+func (c *Client) Reload(ctx context.Context) error {
+	r, err := c.ask(ctx, request{Verb: verbReload})
+	if err != nil {
+		return err
+	}
+	return c.result(r)
+}
+
 // wait waits until the server closes the connection, which it does when the
 // mount point is clean.
 func (c *Client) wait(ctx context.Context) error {

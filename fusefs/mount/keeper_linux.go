@@ -1,7 +1,6 @@
 package mount
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log"
@@ -449,15 +448,13 @@ func (k *keeper) reload() error {
 }
 
 // replace is reload for the other goroutines.
-func (k *keeper) replace(ctx context.Context) error {
+func (k *keeper) replace() error {
 	answer := make(chan error, 1)
 	select {
 	case k.reloads <- answer:
 		return <-answer
 	case <-k.done:
 		return ErrNotMounted
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

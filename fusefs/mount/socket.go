@@ -24,6 +24,7 @@ const (
 	verbHold    verb = "hold"
 	verbStatus  verb = "status"
 	verbUnmount verb = "unmount"
+	verbReload  verb = "reload"
 )
 
 type request struct {

@@ -201,6 +201,8 @@ func (s *supervisor) answer(c *net.UnixConn, pid int, q request) reply {
 		return reply{Outcome: outcomeOK, Status: s.status()}
 	case verbUnmount:
 		return s.unmount(q)
+	case verbReload:
+		return s.reload()
 	}
 	return reply{Outcome: outcomeError, Error: "unknown request " + string(q.Verb) + "; is another version of sitefs serving?"}
 }
@@ -299,6 +301,18 @@ func (s *supervisor) leave(detach bool) error {
 	s.gone = true
 	close(s.goneCh)
 	return nil
+}
+
+// reload has the program now on disk serve.
+func (s *supervisor) reload() reply {
+	err := s.keeper.replace()
+	if errors.Is(err, ErrNotMounted) {
+		return reply{Outcome: outcomeGoing}
+	}
+	if err != nil {
+		return reply{Outcome: outcomeError, Error: err.Error()}
+	}
+	return reply{Outcome: outcomeOK}
 }
 
 // unmount does what the user asked for, or says who is in the way.

@@ -353,3 +353,65 @@ func TestSupervisorKilled(t *testing.T) {
 		check(t, w, old)
 	})
 }
+
+func reload(t *testing.T, w mount.Want) error {
+	t.Helper()
+	c, err := mount.Dial(testContext(t), w.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.Reload(testContext(t))
+}
+
+// Processes that read do not notice that another program serves.
+func TestReload(t *testing.T) {
+	src := source(t)
+	w := newWant(t, serverConfig{Source: src})
+	l := lease(t, w)
+	beside := exec.Command("sh", "-c", `for i in 1 2 3 4 5; do diff -r "$0" "$1" || exit 1; done`,
+		filepath.Join(src, "lib/pkg"), filepath.Join(w.Dir, "lib/pkg"))
+	if err := beside.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first := status(t, w)
+	for n := range int64(3) {
+		old := status(t, w)
+		dropCaches(t)
+		if err := reload(t, w); err != nil {
+			t.Fatal(err)
+		}
+		s := status(t, w)
+		if s.PID != first.PID || s.WorkerPID == old.WorkerPID || alive(old.WorkerPID) || len(s.Leases) != 1 || s.State != mount.StateUsed {
+			t.Errorf("%+v, before %+v", s, old)
+		}
+		if s.Restarts != n+1 || s.LastRestarts[n].Reason != "reload" || s.Requests["LOOKUP"] < old.Requests["LOOKUP"] {
+			t.Errorf("%d restarts, %+v, %v", s.Restarts, s.LastRestarts, s.Requests)
+		}
+	}
+	if err := beside.Wait(); err != nil {
+		t.Error(err)
+	}
+	l.Close()
+	checkGone(t, w, first.PID)
+}
+
+func TestReloadRefused(t *testing.T) {
+	refuse := filepath.Join(t.TempDir(), "refuse")
+	w := newWant(t, serverConfig{Refuse: refuse})
+	lease(t, w)
+	old := status(t, w)
+	if err := os.WriteFile(refuse, []byte("the store is of another version"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := reload(t, w); err == nil || !strings.Contains(err.Error(), "of another version") {
+		t.Errorf("%v, want the reason", err)
+	}
+	if s := status(t, w); s.PID != old.PID || s.WorkerPID != old.WorkerPID || s.Restarts != 0 {
+		t.Errorf("%+v, before %+v", s, old)
+	}
+	dropCaches(t)
+	if _, err := os.ReadFile(filepath.Join(w.Dir, "hello.py")); err != nil {
+		t.Error(err)
+	}
+}

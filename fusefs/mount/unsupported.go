@@ -38,6 +38,7 @@ func newKeeper(Config, string) (*keeper, error) { return nil, ErrNoFUSE }
 func (*keeper) begin() error                     { return ErrNoFUSE }
 func (*keeper) abandon() error                   { return nil }
 func (*keeper) serve(int, <-chan struct{}) error { return ErrNoFUSE }
+func (*keeper) replace() error                   { return ErrNoFUSE }
 func (*keeper) close() error                     { return nil }
 func (*keeper) fill(*Status)                     {}
 
