@@ -77,7 +77,11 @@ func (s *Session) descend(ctx context.Context, env *Environment, refused error) 
 	if err != nil {
 		return nil, fmt.Errorf("%w; %w; and a copy can't be made: %w", refused, none, err)
 	}
-	return lease, s.sayOnce(rungCopy, fmt.Sprintf("%v; %v (said once)", refused, none))
+	why := refused.Error()
+	if !strings.Contains(why, none.reason) { // no /dev/fuse, for one, is the reason of both
+		why += "; " + none.Error()
+	}
+	return lease, s.sayOnce(rungCopy, why+" (said once)")
 }
 
 // sayOnce warns, the first time on this machine.

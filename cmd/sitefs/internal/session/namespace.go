@@ -103,7 +103,7 @@ func tryNamespace(ctx context.Context, argv []string) error {
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	reason := strings.TrimSpace(stderr.String())
+	reason := strings.TrimPrefix(strings.TrimSpace(stderr.String()), "sitefs: error: ")
 	if reason == "" {
 		reason = err.Error()
 	}
