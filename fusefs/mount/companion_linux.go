@@ -50,6 +50,8 @@ type companion struct {
 
 	done chan struct{} // closed when run has returned
 
+	serving sync.Mutex // held while there is a process, or its end is being told
+
 	mu      sync.Mutex
 	stopped bool
 	pid     int // of the process and its group; 0 if there is none
@@ -98,11 +100,30 @@ func (c *companion) run() {
 	// its goroutine and no sooner.
 	runtime.LockOSThread()
 	for c.asked() {
-		if err := c.serve(); err != nil {
-			c.log.Printf("companion %q: %v", c.command, err)
-			c.lose()
-		}
+		c.turn()
 	}
+}
+
+// turn runs the process once.
+func (c *companion) turn() {
+	c.serving.Lock()
+	defer c.serving.Unlock()
+	if err := c.serve(); err != nil {
+		c.log.Printf("companion %q: %v", c.command, err)
+		c.lose()
+	}
+}
+
+// hold ends the process, if there is one, and has none be started until release
+// is called.
+func (c *companion) hold() (release func()) {
+	for !c.serving.TryLock() {
+		if err := c.kill(); err != nil {
+			c.log.Printf("companion %q: %v", c.command, err)
+		}
+		runtime.Gosched()
+	}
+	return c.serving.Unlock
 }
 
 // asked waits until there is something to read for the companion. It returns

@@ -48,7 +48,7 @@ type keeper struct {
 	fd        int // of the device
 
 	leaving <-chan struct{} // closed when the mount was taken away
-	reloads chan chan error
+	reloads chan reloading
 
 	once   sync.Once
 	inited chan struct{} // closed when the kernel and a worker have agreed
@@ -70,7 +70,7 @@ func newKeeperOf(c Config) *keeper {
 		command:  c.Worker,
 		patience: stallPatience,
 		log:      log.Default(),
-		reloads:  make(chan chan error),
+		reloads:  make(chan reloading),
 		inited:   make(chan struct{}),
 		done:     make(chan struct{}),
 		pause:    firstPause,
@@ -140,14 +140,7 @@ func (k *keeper) spawn() (*child, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(err, ours.close())
 	}
-	c := &child{process: cmd.Process, link: ours, heard: make(chan message, 1), reports: make(chan message, 1), ended: make(chan struct{})}
-	go k.hear(c)
-	go func() {
-		defer close(c.ended)
-		if c.state, err = cmd.Process.Wait(); err != nil {
-			k.log.Printf("waiting for worker %d: %v", cmd.Process.Pid, err)
-		}
-	}()
+	c := k.watch(cmd.Process, ours)
 	m, fds := message{Kind: kindStart, Files: []string{fileMemory, fileRescue}}, []int{int(k.file.Fd()), int(k.rescue.Fd())}
 	if k.companion != nil {
 		m.Files = append(m.Files, fileConn, fileEnd)
@@ -157,6 +150,20 @@ func (k *keeper) spawn() (*child, error) {
 		return nil, errors.Join(err, c.abandon())
 	}
 	return c, nil
+}
+
+// watch returns the worker that runs as that process.
+func (k *keeper) watch(p *os.Process, l *link) *child {
+	c := &child{process: p, link: l, heard: make(chan message, 1), reports: make(chan message, 1), ended: make(chan struct{})}
+	go k.hear(c)
+	go func() {
+		defer close(c.ended)
+		var err error
+		if c.state, err = p.Wait(); err != nil {
+			k.log.Printf("waiting for worker %d: %v", p.Pid, err)
+		}
+	}()
+	return c
 }
 
 // hear takes what a worker says until it ends.
@@ -288,8 +295,8 @@ func (k *keeper) run() {
 			if k.quiet.lasts(k.memory.Answered(), k.waiting(), time.Now(), k.patience) {
 				k.dump()
 			}
-		case answer := <-k.reloads:
-			answer <- k.reload()
+		case r := <-k.reloads:
+			r.answer <- k.reload(r.become)
 		}
 	}
 }
@@ -427,9 +434,15 @@ func (k *keeper) end(c *child, grace time.Duration) {
 	}
 }
 
-// reload has a worker of the program now on disk take over. One that can't leaves
-// the present one in place.
-func (k *keeper) reload() error {
+// reloading is a wish to be replaced.
+type reloading struct {
+	become func() error // replaces the supervisor; it returns only if it can't
+	answer chan error
+}
+
+// reload has a worker of the program now on disk take over, and then a supervisor.
+// A worker that can't leaves the present one in place.
+func (k *keeper) reload(become func() error) error {
 	c, err := k.launch()
 	if err != nil {
 		return fmt.Errorf("the mount goes on as it was: %w", err)
@@ -444,14 +457,17 @@ func (k *keeper) reload() error {
 	}
 	k.memory.ClearInFlight()
 	k.restarted("reload")
-	return k.handOver(c, true)
+	if err := k.handOver(c, true); err != nil {
+		return err
+	}
+	return fmt.Errorf("the worker was replaced, and the supervisor goes on as it was: %w", become())
 }
 
 // replace is reload for the other goroutines.
-func (k *keeper) replace() error {
+func (k *keeper) replace(become func() error) error {
 	answer := make(chan error, 1)
 	select {
-	case k.reloads <- answer:
+	case k.reloads <- reloading{become, answer}:
 		return <-answer
 	case <-k.done:
 		return ErrNotMounted

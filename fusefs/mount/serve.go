@@ -106,6 +106,17 @@ func Serve(ctx context.Context, c Config) error {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(supervisorGC)
 
+	e, err := inherited()
+	if err != nil {
+		return err
+	}
+	if e != nil {
+		s, err := e.supervisor(c)
+		if err != nil {
+			return err
+		}
+		return s.run(ctx)
+	}
 	ready := os.NewFile(readyFD, "ready")
 	s, err := open(c)
 	if werr := writeReady(ready, err); err == nil && werr != nil {
@@ -137,16 +148,9 @@ func open(c Config) (s *supervisor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	file := os.NewFile(socketFD, "socket")
-	l, err := net.FileListener(file)
-	file.Close()
+	socket, err := listenerOf(socketFD)
 	if err != nil {
-		return nil, fmt.Errorf("taking over the control socket: %w", err)
-	}
-	socket, ok := l.(*net.UnixListener)
-	if !ok {
-		l.Close()
-		return nil, fmt.Errorf("the inherited socket is a %s, want a unix socket", l.Addr().Network())
+		return nil, err
 	}
 	home, err := newHome(state)
 	if err != nil {
@@ -215,6 +219,22 @@ func open(c Config) (s *supervisor, err error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// listenerOf returns the control socket of an inherited descriptor.
+func listenerOf(fd int) (*net.UnixListener, error) {
+	file := os.NewFile(uintptr(fd), "socket")
+	defer file.Close()
+	l, err := net.FileListener(file)
+	if err != nil {
+		return nil, fmt.Errorf("taking over the control socket: %w", err)
+	}
+	socket, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, fmt.Errorf("the inherited socket is a %s, want a unix socket", l.Addr().Network())
+	}
+	return socket, nil
 }
 
 // infoOf describes a mount for whoever finds its state folder.

@@ -195,6 +195,10 @@ const (
 	stageVar    = "SITEFS_SERVER_STAGE"
 	stageFirst  = "1"
 	stageSecond = "2"
+
+	// stageReplaced and the number of a descriptor are for a program that takes the
+	// place of a supervisor in its process; see estate.
+	stageReplaced = "replaced-"
 )
 
 // serverEnv returns the environment for a stage of the server.
@@ -241,6 +245,9 @@ func Daemonize() (done bool, err error) {
 		syscall.CloseOnExec(socketFD)
 		return false, nil
 	default:
+		if strings.HasPrefix(stage, stageReplaced) {
+			return false, nil
+		}
 		return false, fmt.Errorf("this command is started by sitefs itself, not by hand (%s is %q)", stageVar, stage)
 	}
 }

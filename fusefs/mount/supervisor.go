@@ -202,7 +202,7 @@ func (s *supervisor) answer(c *net.UnixConn, pid int, q request) reply {
 	case verbUnmount:
 		return s.unmount(q)
 	case verbReload:
-		return s.reload()
+		return s.reload(c)
 	}
 	return reply{Outcome: outcomeError, Error: "unknown request " + string(q.Verb) + "; is another version of sitefs serving?"}
 }
@@ -304,15 +304,12 @@ func (s *supervisor) leave(detach bool) error {
 }
 
 // reload has the program now on disk serve.
-func (s *supervisor) reload() reply {
-	err := s.keeper.replace()
+func (s *supervisor) reload(c *net.UnixConn) reply {
+	err := s.keeper.replace(func() error { return s.become(c) })
 	if errors.Is(err, ErrNotMounted) {
 		return reply{Outcome: outcomeGoing}
 	}
-	if err != nil {
-		return reply{Outcome: outcomeError, Error: err.Error()}
-	}
-	return reply{Outcome: outcomeOK}
+	return reply{Outcome: outcomeError, Error: err.Error()} // with success the next program replies
 }
 
 // unmount does what the user asked for, or says who is in the way.

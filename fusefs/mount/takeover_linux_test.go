@@ -392,8 +392,35 @@ func TestReload(t *testing.T) {
 	if err := beside.Wait(); err != nil {
 		t.Error(err)
 	}
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", first.PID))
+	if err != nil || !strings.Contains(string(env), "SITEFS_SERVER_STAGE=replaced-") {
+		t.Errorf("the supervisor is the old program: %q, %v", env, err)
+	}
 	l.Close()
 	checkGone(t, w, first.PID)
+}
+
+func TestReloadKeepsTheCompanion(t *testing.T) {
+	w, starts := companionWant(t, "starts")
+	if err := mount.Hold(testContext(t), w); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := companionOf(t, w)
+	if err := reload(t, w); err != nil {
+		t.Fatal(err)
+	}
+	if alive(r.PID) {
+		t.Error("the companion of the old supervisor is left")
+	}
+	if s := status(t, w); s.State != mount.StateHeld {
+		t.Errorf("the mount is %s, want it held", s.State)
+	}
+	if again, _ := companionOf(t, w); again.PID == r.PID {
+		t.Error("it answers after its end")
+	}
+	if b, err := os.ReadFile(starts); err != nil || strings.Count(string(b), "started") != 2 {
+		t.Errorf("%q, %v, want two starts", b, err)
+	}
 }
 
 func TestReloadRefused(t *testing.T) {

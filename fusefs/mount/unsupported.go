@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"syscall"
@@ -38,11 +39,20 @@ func newKeeper(Config, string) (*keeper, error) { return nil, ErrNoFUSE }
 func (*keeper) begin() error                     { return ErrNoFUSE }
 func (*keeper) abandon() error                   { return nil }
 func (*keeper) serve(int, <-chan struct{}) error { return ErrNoFUSE }
-func (*keeper) replace() error                   { return ErrNoFUSE }
+func (*keeper) replace(func() error) error       { return ErrNoFUSE }
 func (*keeper) close() error                     { return nil }
 func (*keeper) fill(*Status)                     {}
 
 func (*keeper) takeOver(*orphan, int, <-chan struct{}) error { return ErrNoFUSE }
+
+func (*supervisor) become(*net.UnixConn) error { return ErrNoFUSE }
+
+// estate is what a supervisor leaves to its successor.
+type estate struct{}
+
+func inherited() (*estate, error) { return nil, nil }
+
+func (*estate) supervisor(Config) (*supervisor, error) { return nil, ErrNoFUSE }
 
 // orphan is a worker without a supervisor, of which there is none.
 type orphan struct{}

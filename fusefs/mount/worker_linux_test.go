@@ -372,6 +372,31 @@ func noDescriptors(t *testing.T) {
 	})
 }
 
+// A successor that would agree with the kernel on other terms is not to serve.
+func TestOtherInit(t *testing.T) {
+	_, w := startWorker(t, newSlowFS(), io.Discard)
+	<-w.inited
+	next, err := newWorker(newSlowFS(), w.memory, log.New(io.Discard, "", 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(next.stopFD)
+	if err := next.replay(); err != nil {
+		t.Errorf("the same program: %v", err)
+	}
+	request, reply, ok := w.memory.Init()
+	if !ok {
+		t.Fatal("no INIT is kept")
+	}
+	reply[len(reply)-1]++
+	if err := w.memory.SaveInit(request, reply); err != nil {
+		t.Fatal(err)
+	}
+	if err := next.replay(); err == nil || !strings.Contains(err.Error(), "INIT") {
+		t.Errorf("another reply: %v, want a refusal", err)
+	}
+}
+
 func TestHandlerPanics(t *testing.T) {
 	fs := newSlowFS()
 	dir, w := startWorker(t, fs, io.Discard)
