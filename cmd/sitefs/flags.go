@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -66,14 +67,17 @@ func (e *environment) make(c *cobra.Command) (*session.Session, *session.Environ
 	if err != nil {
 		return nil, nil, err
 	}
-	env, err := s.Environment(c.Context(), e.request)
-	if err != nil {
-		return nil, nil, err
-	}
-	if e.compile {
-		err = s.Compile(c.Context(), env)
-	}
+	env, err := e.makeIn(c.Context(), s)
 	return s, env, err
+}
+
+// makeIn returns the environment that the flags name.
+func (e *environment) makeIn(ctx context.Context, s *session.Session) (*session.Environment, error) {
+	env, err := s.Environment(ctx, e.request)
+	if err == nil && e.compile {
+		err = s.Compile(ctx, env)
+	}
+	return env, err
 }
 
 func registerPython(c *cobra.Command, python *string) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,10 +11,18 @@ import (
 	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
 )
 
+// mounting is what `sitefs mount` is told.
+type mounting struct {
+	environment
+	options session.MountOptions
+	owner   session.Owner
+	watch   bool
+	persist bool
+}
+
 func newMount() *cobra.Command {
-	var flags environment
-	var options session.MountOptions
-	owner := session.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	var m mounting
+	var all bool
 	c := &cobra.Command{
 		Use:   "mount [-r LOCK]… [--with REQ]… [VENV]",
 		Short: "Mount an environment on a directory, .venv by default",
@@ -24,37 +33,122 @@ The mount is yours alone: root, sudo, other users' services and docker -v can't
 look into it. Three ways lead out of that. With the line user_allow_other in
 /etc/fuse.conf, which root puts there, --allow-other lets everybody in. Root may
 mount with --allow-other as it is. And a service or a container can mount the
-environment itself, as the user that it runs as, from the same lock file.`,
+environment itself, as the user that it runs as, from the same lock file.
+
+After a restart of the machine --all mounts again what was mounted; --persist has
+systemd do that when you log in, or when the machine starts if ` + "`loginctl enable-linger`" + `
+says so.`,
 		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if all {
+				return m.all(c, args)
+			}
 			dir, err := oneVenv(args)
 			if err != nil {
 				return err
 			}
-			switch options.Layout {
-			case session.LayoutVenv, session.LayoutSitePackages:
-			default:
-				return usageError{fmt.Errorf("--layout is %q, want %q or %q", options.Layout, session.LayoutVenv, session.LayoutSitePackages)}
-			}
-			if options.Prefix != "" && !filepath.IsAbs(options.Prefix) {
-				return usageError{fmt.Errorf("--prefix is %q, want the absolute path at which the environment will be seen", options.Prefix)}
-			}
-			s, env, err := flags.make(c)
-			if err != nil {
+			if err := m.check(c); err != nil {
 				return err
 			}
-			if c.Flags().Changed("uid") || c.Flags().Changed("gid") {
-				options.Owner = &owner
-			}
-			options.Command = session.CommandLine(s.Dir, os.Args[1:])
-			return s.Mount(c.Context(), env, dir, options)
+			return m.run(c, dir)
 		},
 	}
-	flags.register(c)
-	c.Flags().StringVar(&options.Prefix, "prefix", "", "the `PATH` at which the environment is seen, where that is not VENV (a container)")
-	c.Flags().StringVar(&options.Layout, "layout", session.LayoutVenv, "`WHAT` to mount: venv or site-packages alone")
-	c.Flags().BoolVar(&options.AllowOther, "allow-other", false, "let other users in, root too")
-	c.Flags().Uint32Var(&owner.UID, "uid", owner.UID, "the `USER` that the files belong to, by number")
-	c.Flags().Uint32Var(&owner.GID, "gid", owner.GID, "the `GROUP` that the files belong to, by number")
+	m.register(c)
+	c.Flags().BoolVar(&all, "all", false, "mount again what was mounted before the machine's restart")
 	return c
+}
+
+func (m *mounting) register(c *cobra.Command) {
+	m.environment.register(c)
+	m.owner = session.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	f := c.Flags()
+	f.StringVar(&m.options.Prefix, "prefix", "", "the `PATH` at which the environment is seen, where that is not VENV (a container)")
+	f.StringVar(&m.options.Layout, "layout", session.LayoutVenv, "`WHAT` to mount: venv or site-packages alone")
+	f.BoolVar(&m.options.AllowOther, "allow-other", false, "let other users in, root too")
+	f.Uint32Var(&m.owner.UID, "uid", m.owner.UID, "the `USER` that the files belong to, by number")
+	f.Uint32Var(&m.owner.GID, "gid", m.owner.GID, "the `GROUP` that the files belong to, by number")
+	f.BoolVar(&m.watch, "watch", false, "stay, and mount anew each time that a lock file changes")
+	f.BoolVar(&m.persist, "persist", false, "mount it again after each restart of the machine, by a systemd user unit")
+}
+
+// check refuses what no flag refuses by itself.
+func (m *mounting) check(c *cobra.Command) error {
+	switch o := m.options; {
+	case o.Layout != session.LayoutVenv && o.Layout != session.LayoutSitePackages:
+		return usageError{fmt.Errorf("--layout is %q, want %q or %q", o.Layout, session.LayoutVenv, session.LayoutSitePackages)}
+	case o.Prefix != "" && !filepath.IsAbs(o.Prefix):
+		return usageError{fmt.Errorf("--prefix is %q, want the absolute path at which the environment will be seen", o.Prefix)}
+	case m.watch && len(m.request.Locks) == 0:
+		return usageError{errors.New("--watch follows lock files: name one with -r")}
+	}
+	if c.Flags().Changed("uid") || c.Flags().Changed("gid") {
+		m.options.Owner = &m.owner
+	}
+	return nil
+}
+
+// run mounts on dir.
+func (m *mounting) run(c *cobra.Command, dir string) error {
+	s, err := m.open(c)
+	if err != nil {
+		return err
+	}
+	m.options.Command = session.CommandLine(s.Dir, os.Args[1:])
+	if m.watch {
+		return m.follow(c, s, dir)
+	}
+	env, err := m.makeIn(c.Context(), s)
+	if err != nil {
+		return err
+	}
+	if err := s.Mount(c.Context(), env, dir, m.options); err != nil {
+		return err
+	}
+	return m.keep(c)
+}
+
+// follow mounts on dir, and anew when a lock file changes, until it is interrupted:
+// that is how it ends.
+func (m *mounting) follow(c *cobra.Command, s *session.Session, dir string) error {
+	err := s.Follow(c.Context(), session.Following{
+		Locks: m.request.Locks,
+		Dir:   dir,
+		Make:  func() (*session.Environment, error) { return m.makeIn(c.Context(), s) },
+		Ready: func() error { return m.keep(c) },
+		Said:  func(text string) { m.say(c, text) },
+	}, m.options)
+	if c.Context().Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// keep has the mount come back after a restart, if the user wants that.
+func (m *mounting) keep(c *cobra.Command) error {
+	if !m.persist {
+		return nil
+	}
+	todo, err := session.Persist(c.Context())
+	if todo != "" {
+		m.say(c, todo)
+	}
+	return err
+}
+
+func (m *mounting) say(c *cobra.Command, text string) {
+	if !m.quiet {
+		fmt.Fprintf(c.ErrOrStderr(), "sitefs: %s\n", text)
+	}
+}
+
+// all mounts again what was mounted.
+func (m *mounting) all(c *cobra.Command, args []string) error {
+	if len(args) > 0 || len(m.request.Locks)+len(m.request.With) > 0 {
+		return usageError{errors.New("--all mounts what was mounted before, and takes no VENV, -r or --with")}
+	}
+	s, err := m.open(c)
+	if err != nil {
+		return err
+	}
+	return s.MountAll(c.Context())
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -45,11 +46,13 @@ func toUnmount(c *cobra.Command, args []string, all bool) ([]string, error) {
 	}
 	if all {
 		mounts, err := mount.List(c.Context())
-		dirs := make([]string, len(mounts))
-		for i, m := range mounts {
-			dirs[i] = m.Dir
+		dirs, herr := session.HeldDirs()
+		for _, m := range mounts {
+			if !slices.Contains(dirs, m.Dir) {
+				dirs = append(dirs, m.Dir)
+			}
 		}
-		return dirs, err
+		return dirs, errors.Join(err, herr)
 	}
 	if len(args) == 0 {
 		args = []string{defaultVenv}

@@ -25,8 +25,8 @@ type MountOptions struct {
 	AllowOther bool
 	Owner      *Owner
 
-	// Command is the line of sh that mounts it, told by what lies beneath the mount;
-	// with "" nothing is put there.
+	// Command is the line of sh that mounts it, told by what lies beneath the mount.
+	// With "" nothing is put there, and MountAll knows nothing of the mount.
 	Command string
 
 	rung string // as mount.Config has it; "" is what the user named, if anything
@@ -51,6 +51,11 @@ func (s *Session) Mount(ctx context.Context, env *Environment, dir string, o Mou
 			err = fmt.Errorf("%w: %s", err, allowOtherHelp)
 		}
 		return err
+	}
+	if o.Command != "" {
+		if err := s.remember(env, dir, o); err != nil {
+			return err
+		}
 	}
 	if o.AllowOther || os.Getuid() == 0 {
 		return nil
@@ -130,6 +135,7 @@ func Unmount(ctx context.Context, dir string, detach bool) error {
 		return err
 	}
 	found, serr := removeStub(dir)
+	serr = errors.Join(serr, forget(dir))
 	if found && serr == nil {
 		return nil // somebody else unmounted, or the machine started anew
 	}

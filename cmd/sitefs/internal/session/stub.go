@@ -221,11 +221,20 @@ func isKept(err error) bool {
 // CommandLine returns the line of sh that runs sitefs in dir with args, without
 // what is secret in them.
 func CommandLine(dir string, args []string) string {
-	line := "cd " + shellWord(dir) + " && sitefs"
+	words := []string{"sitefs"}
 	for _, a := range args {
-		line += " " + shellWord(lock.Redacted(a))
+		words = append(words, lock.Redacted(a))
 	}
-	return line
+	return "cd " + shellWord(dir) + " && " + shellLine(words)
+}
+
+// shellLine returns words as a line of sh.
+func shellLine(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = shellWord(w)
+	}
+	return strings.Join(quoted, " ")
 }
 
 // shellWord returns s as one word of sh, quoted where it has to be.
