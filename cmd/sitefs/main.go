@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -19,6 +20,9 @@ import (
 )
 
 func main() {
+	if slices.Contains(helperNames, filepath.Base(os.Args[0])) {
+		os.Exit(mountHelper(os.Args[1:], os.Stdout, os.Stderr))
+	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -18,6 +19,11 @@ type mounting struct {
 	owner   session.Owner
 	watch   bool
 	persist bool
+
+	// For mount(8), whose table remembers the mount: the environment may be named by
+	// its tree, and nothing is noted beneath the mount or elsewhere.
+	fstab bool
+	tree  string
 }
 
 func newMount() *cobra.Command {
@@ -68,6 +74,11 @@ func (m *mounting) register(c *cobra.Command) {
 	f.Uint32Var(&m.owner.UID, "uid", m.owner.UID, "the `USER` that the files belong to, by number")
 	f.Uint32Var(&m.owner.GID, "gid", m.owner.GID, "the `GROUP` that the files belong to, by number")
 	f.BoolVar(&m.watch, "watch", false, "stay, and mount anew each time that a lock file changes")
+	f.BoolVar(&m.fstab, "fstab", false, "")
+	f.StringVar(&m.tree, "tree", "", "")
+	for _, name := range []string{"fstab", "tree"} {
+		f.Lookup(name).Hidden = true
+	}
 	f.BoolVar(&m.persist, "persist", false, "mount it again after each restart of the machine, by a systemd user unit")
 }
 
@@ -93,11 +104,13 @@ func (m *mounting) run(c *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
-	m.options.Command = session.CommandLine(s.Dir, os.Args[1:])
+	if !m.fstab {
+		m.options.Command = session.CommandLine(s.Dir, os.Args[1:])
+	}
 	if m.watch {
 		return m.follow(c, s, dir)
 	}
-	env, err := m.makeIn(c.Context(), s)
+	env, err := m.named(c.Context(), s)
 	if err != nil {
 		return err
 	}
@@ -105,6 +118,14 @@ func (m *mounting) run(c *cobra.Command, dir string) error {
 		return err
 	}
 	return m.keep(c)
+}
+
+// named returns the environment to mount.
+func (m *mounting) named(ctx context.Context, s *session.Session) (*session.Environment, error) {
+	if m.tree != "" {
+		return s.Stored(ctx, m.tree)
+	}
+	return m.makeIn(ctx, s)
 }
 
 // follow mounts on dir, and anew when a lock file changes, until it is interrupted:
