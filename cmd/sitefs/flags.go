@@ -165,6 +165,23 @@ func oneVenv(args []string) (string, error) {
 	return venvPath(args[0])
 }
 
+// venvPaths returns the absolute paths of the environments that a command line
+// names, of .venv where it names none.
+func venvPaths(args []string) ([]string, error) {
+	if len(args) == 0 {
+		args = []string{defaultVenv}
+	}
+	dirs := make([]string, len(args))
+	for i, arg := range args {
+		dir, err := venvPath(arg)
+		if err != nil {
+			return nil, err
+		}
+		dirs[i] = dir
+	}
+	return dirs, nil
+}
+
 // venvPath returns the absolute path of an environment.
 func venvPath(dir string) (string, error) {
 	if strings.TrimSpace(dir) == "" {

@@ -92,7 +92,7 @@ environment, so there is never half of one.`,
 	root.SetVersionTemplate("sitefs {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		newRun(), newShell(), newMount(), newUmount(), newStatus(),
+		newRun(), newShell(), newMount(), newUmount(), newStatus(), newReload(),
 		newAdd(), newList(), newServer(), newWorker(), newHost(), newNamespace(), newExitCodes(),
 	)
 	return root

@@ -54,16 +54,5 @@ func toUnmount(c *cobra.Command, args []string, all bool) ([]string, error) {
 		}
 		return dirs, errors.Join(err, herr)
 	}
-	if len(args) == 0 {
-		args = []string{defaultVenv}
-	}
-	dirs := make([]string, len(args))
-	for i, arg := range args {
-		dir, err := venvPath(arg)
-		if err != nil {
-			return nil, err
-		}
-		dirs[i] = dir
-	}
-	return dirs, nil
+	return venvPaths(args)
 }
