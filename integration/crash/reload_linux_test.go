@@ -1,0 +1,139 @@
+package crash
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
+)
+
+// install puts a program into the home, in the place of one that may be running,
+// and has the commands of the home use it.
+func (e *environment) install(t *testing.T, program []byte) string {
+	t.Helper()
+	written := e.Write(t, "programs/sitefs.new", string(program))
+	if err := os.Chmod(written, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(e.Dir, "programs/sitefs")
+	if err := os.Rename(written, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// builds returns two programs of the same source that differ.
+func builds(t *testing.T) (first, second []byte) {
+	t.Helper()
+	first, err := os.ReadFile(filepath.Join(bin, "sitefs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	stripped := filepath.Join(t.TempDir(), "sitefs")
+	build := exec.CommandContext(ctx, "go", "build", "-ldflags=-s", "-o", stripped, "github.com/sitefs/sitefs/cmd/sitefs")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if second, err = os.ReadFile(stripped); err != nil {
+		t.Fatal(err)
+	}
+	return first, second
+}
+
+// runs reports whether a process runs the program that is now at path.
+func runs(pid int, path string) bool {
+	running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return false
+	}
+	now, err := os.Stat(path)
+	return err == nil && os.SameFile(running, now)
+}
+
+// The program is replaced under a mount that is read all the time: worker and
+// supervisor become the new one, and the leases and the counters stay.
+func TestReload(t *testing.T) {
+	first, second := builds(t)
+	e := newEnvironment(t, []string{"numpy", "h11", "certifi"})
+	program := e.install(t, first)
+	e.Setenv("PATH", strings.Join([]string{filepath.Dir(program), filepath.Dir(e.python), "/usr/bin", "/bin"}, ":"))
+	user := e.start(t, e.Dir, inProject("--keep", "1m", "cat")...)
+	e.awaitState(t, mount.StateUsed)
+	before := e.only(t)
+	load := e.load(t, before.Dir)
+	for i, build := range [][]byte{second, first, second, first} {
+		program := e.install(t, build)
+		e.Must(t, "sitefs", "reload", before.Dir)
+		now := e.only(t)
+		if now.WorkerPID == before.WorkerPID || !runs(now.WorkerPID, program) {
+			t.Errorf("reload %d: the worker is %d, was %d, and should run the new program", i, now.WorkerPID, before.WorkerPID)
+		}
+		await(t, func() string {
+			if !runs(before.PID, program) {
+				return fmt.Sprintf("reload %d: the supervisor does not run the new program", i)
+			}
+			return ""
+		})
+		checkCounters(t, &before, &now)
+		if len(now.Leases) != 1 || now.Leases[0].PID != user.Process.Pid {
+			t.Errorf("reload %d: leases %+v, want that of %d", i, now.Leases, user.Process.Pid)
+		}
+		before = now
+	}
+	load.end(t)
+	if err := user.end(); err != nil {
+		t.Errorf("the command: %v\n%s", err, &user.said)
+	}
+	e.awaitState(t, mount.StateWarm)
+}
+
+// A program that can't take over leaves everything as it was, and reload says why.
+func TestReloadRefused(t *testing.T) {
+	good, err := os.ReadFile(filepath.Join(bin, "sitefs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name    string
+		program string
+		want    string // in what reload says
+	}{
+		{"ends at once", "#!/bin/sh\nexit 3\n", "exit status 3"},
+		{"is no program", "some text", "exec format error"},
+		{"is cut short", string(good[:len(good)/2]), ""},
+	}
+	e := newEnvironment(t, nil, numbered(2*len(tests)))
+	program := e.install(t, good)
+	venv := filepath.Join(e.Dir, ".venv")
+	e.Must(t, program, "mount", "-r", "pylock.toml", venv)
+	before := e.status(t, venv)
+	for i, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			e.install(t, []byte(test.program))
+			r := e.Run(t, "sitefs", "reload", venv)
+			if r.Code == 0 || !strings.Contains(r.Stderr, test.want) || r.Stderr == "" {
+				t.Errorf("reload: exit code %d, %q, want it to fail because of %q", r.Code, r.Stderr, test.want)
+			}
+			if now := e.status(t, venv); now.PID != before.PID || now.WorkerPID != before.WorkerPID {
+				t.Errorf("supervisor and worker are %d and %d, were %d and %d", now.PID, now.WorkerPID, before.PID, before.WorkerPID)
+			}
+			if err := checkFile(venv, i); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	// With the program as it was, it can be done.
+	e.install(t, good)
+	e.Must(t, "sitefs", "reload", venv)
+	if err := checkFile(venv, len(tests)); err != nil {
+		t.Error(err)
+	}
+}

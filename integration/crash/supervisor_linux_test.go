@@ -1,0 +1,98 @@
+package crash
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sitefs/sitefs/fusefs/mount"
+	"github.com/sitefs/sitefs/integration/sandbox"
+)
+
+// A supervisor that is killed leaves a worker that serves on. The next command
+// gives the mount a supervisor again, whichever command it is.
+func TestSupervisorKilled(t *testing.T) {
+	lookAt := func(t *testing.T, e *environment, venv string) { e.status(t, venv) }
+	tests := []struct {
+		name string
+		next func(t *testing.T, e *environment, venv string)
+	}{
+		{"status", lookAt},
+		{"status of all", func(t *testing.T, e *environment, _ string) { e.only(t) }},
+		{"mount", func(t *testing.T, e *environment, _ string) { e.mount(t, ".venv") }},
+		{"reload", func(t *testing.T, e *environment, venv string) { e.Must(t, "sitefs", "reload", venv) }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			e := newEnvironment(t, nil, numbered(4))
+			venv := e.mount(t, ".venv")
+			before := e.status(t, venv)
+			kill(t, before.PID)
+			checkServes(t, venv, 0)
+			test.next(t, e, venv)
+			checkServes(t, venv, 1)
+			now := e.status(t, venv)
+			if now.State != mount.StateHeld || now.PID == before.PID {
+				t.Errorf("the mount is %s with supervisor %d, was held with %d", now.State, now.PID, before.PID)
+			}
+			checkCounters(t, &mount.Status{PID: now.PID, Requests: before.Requests, BytesRead: before.BytesRead}, &now)
+			killWorker(t, now.PID)
+			checkServes(t, venv, 2)
+		})
+	}
+}
+
+// Without its supervisor a mount can still be unmounted.
+func TestSupervisorKilledUnmount(t *testing.T) {
+	e := newEnvironment(t, nil, numbered(1))
+	venv := e.mount(t, ".venv")
+	kill(t, e.status(t, venv).PID)
+	e.Must(t, "sitefs", "umount", venv)
+	await(t, func() string { return sandbox.Leaks(e.Dir) })
+}
+
+// A command that runs in the environment when its supervisor dies has no lease any
+// more. The next command runs beside it in the same place, and leaves it there.
+func TestSupervisorKilledUnderCommand(t *testing.T) {
+	e := newEnvironment(t, nil, numbered(2))
+	user := e.start(t, e.Dir, inProject("--keep", "0", "cat")...)
+	e.awaitState(t, mount.StateUsed)
+	before := e.only(t)
+	kill(t, before.PID)
+	const show = "import sys, numbered; print(sys.prefix)"
+	if got := strings.TrimSpace(e.Must(t, inProject("--keep", "0", "python", "-c", show)...)); got != before.Dir {
+		t.Errorf("the next command runs in %s, want %s", got, before.Dir)
+	}
+	e.awaitState(t, mount.StateWarm)
+	checkServes(t, before.Dir, 0)
+	if err := user.end(); err != nil {
+		t.Errorf("the command: %v\n%s", err, &user.said)
+	}
+	await(t, func() string { return sandbox.Leaks(e.Dir) })
+}
+
+// When all processes of a mount are killed there is nobody left to serve it. The
+// next command says so, takes what is left away and mounts again.
+func TestAllKilled(t *testing.T) {
+	e := newEnvironment(t, nil, numbered(3))
+	venv := e.mount(t, ".venv")
+	s := e.status(t, venv)
+	kill(t, s.PID)
+	kill(t, s.WorkerPID)
+	// The first to ask may see the end, the others what it has left.
+	if err := checkFile(venv, 0); !errors.Is(err, syscall.ECONNABORTED) && !errors.Is(err, syscall.ENOTCONN) {
+		t.Errorf("reading: %v, want %v", err, syscall.ENOTCONN)
+	}
+	if now := e.status(t, venv); now.State != mount.StateDead {
+		t.Errorf("the mount is %s, want dead", now.State)
+	}
+	e.mount(t, ".venv")
+	checkServes(t, venv, 0)
+	if mounts, err := sandbox.Mounts(e.Dir); len(mounts) != 1 || err != nil {
+		t.Errorf("mounts %q, %v, want one", mounts, err)
+	}
+	if said := leftWorkers(e.Dir, 1); said != "" {
+		t.Error(said)
+	}
+}
