@@ -23,6 +23,7 @@ type options struct {
 	quick  bool
 	dir    string
 	sitefs string
+	beside string
 }
 
 // A bench is a folder to measure in, the programs that are measured, and what

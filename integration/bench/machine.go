@@ -14,12 +14,13 @@ import (
 
 // A machine has a store and mounts of its own.
 type machine struct {
-	b   *bench
-	dir string
+	b      *bench
+	dir    string
+	sitefs string // the program
 }
 
 func (b *bench) machine(name string) (*machine, error) {
-	m := &machine{b, b.path(name)}
+	m := &machine{b, b.path(name), b.sitefs}
 	b.machines = append(b.machines, m)
 	return m, os.Mkdir(m.dir, 0o755)
 }
@@ -38,7 +39,7 @@ func (b *bench) stock(ctx context.Context, name string, wheels []string) (*machi
 func (m *machine) store() string { return filepath.Join(m.dir, "store") }
 
 func (m *machine) command(ctx context.Context, args ...string) *exec.Cmd {
-	return m.b.command(ctx, m.b.sitefs, []string{
+	return m.b.command(ctx, m.sitefs, []string{
 		"SITEFS_STORE=" + m.store(),
 		"XDG_STATE_HOME=" + filepath.Join(m.dir, "state"),
 	}, args...)

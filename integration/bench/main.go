@@ -59,11 +59,13 @@ var experiments = []experiment{
 	{"family", family},
 	{"mount", mountTimes},
 	{"memory", memory},
+	{"takeover", takeover},
 	{"first", firstImport},
 	{"fresh", freshMount},
 	{"import", secondImport},
 	{"compile", compileAll},
 	{"find", find},
+	{"builds", builds},
 	{"disk", busyDisk},
 }
 
@@ -76,6 +78,7 @@ func run(ctx context.Context, args []string) (err error) {
 	f.StringVar(&jsonFile, "json", "", "also write the rows with all samples to `FILE`, one JSON object per line")
 	f.StringVar(&o.dir, "dir", "", "measure in a new folder in `DIR` (default: the user's cache directory)")
 	f.StringVar(&o.sitefs, "sitefs", "", "measure this `PROGRAM` (default: built from this checkout)")
+	f.StringVar(&o.beside, "beside", "", "measure imports beside those of another build of sitefs, this `PROGRAM`")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {

@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/sitefs/sitefs/integration/wheelhouse"
 )
@@ -111,82 +109,23 @@ func (m *machine) memory(ctx context.Context, lock, size string) (Row, error) {
 	if _, err := m.mount(ctx, lock, dir); err != nil {
 		return Row{}, err
 	}
-	s, err := m.status(ctx, dir)
-	if err != nil {
-		return Row{}, err
-	}
-	fresh, err := processMemory(s.PID)
+	fresh, err := m.status(ctx, dir)
 	if err != nil {
 		return Row{}, err
 	}
 	if err := readAll(dir); err != nil {
 		return Row{}, err
 	}
-	used, err := processMemory(s.PID)
+	used, err := m.status(ctx, dir)
 	if err != nil {
 		return Row{}, err
 	}
-	row := alone("memory of a mount, "+size+", all of it read", mega, []float64{float64(used.total()) / 1e6})
-	row.Goal = atMost(20)
-	row.Note = fmt.Sprintf("Pss_Anon %.1f MB + text %.1f MB; as mounted %.1f + %.1f MB",
-		float64(used.anon)/1e6, float64(used.text)/1e6, float64(fresh.anon)/1e6, float64(fresh.text)/1e6)
+	row := alone("memory of a mount, "+size+", all of it read", mega, []float64{float64(used.Memory.Supervisor+used.Memory.Worker) / 1e6})
+	row.Goal = atMost(25)
+	row.Note = fmt.Sprintf("supervisor %.1f MB + worker %.1f MB (Pss); as mounted %.1f + %.1f MB",
+		float64(used.Memory.Supervisor)/1e6, float64(used.Memory.Worker)/1e6,
+		float64(fresh.Memory.Supervisor)/1e6, float64(fresh.Memory.Worker)/1e6)
 	return row, m.umount(ctx, dir)
-}
-
-// usedMemory is in bytes.
-type usedMemory struct {
-	anon int64 // proportional, see proc_pid_smaps(5)
-	text int64 // what is resident of mappings of files that may be executed
-}
-
-func (u usedMemory) total() int64 { return u.anon + u.text }
-
-func processMemory(pid int) (usedMemory, error) {
-	file := fmt.Sprintf("/proc/%d/smaps", pid)
-	maps, err := os.ReadFile(file)
-	if err != nil {
-		return usedMemory{}, err
-	}
-	sums, err := os.ReadFile(file + "_rollup")
-	if err != nil {
-		return usedMemory{}, err
-	}
-	return parseSmaps(string(maps), string(sums))
-}
-
-// parseSmaps sums up /proc/PID/smaps and smaps_rollup.
-func parseSmaps(maps, rollup string) (usedMemory, error) {
-	var u usedMemory
-	text := false // in a mapping of text
-	for line := range strings.Lines(maps) {
-		switch f := strings.Fields(line); {
-		case !strings.HasSuffix(f[0], ":"): // "start-end perms offset dev inode path"
-			text = len(f) >= 6 && strings.Contains(f[1], "x") && strings.HasPrefix(f[5], "/")
-		case text && f[0] == "Rss:":
-			n, err := kilobytes(f)
-			if err != nil {
-				return u, err
-			}
-			u.text += n
-		}
-	}
-	for line := range strings.Lines(rollup) {
-		if f := strings.Fields(line); f[0] == "Pss_Anon:" {
-			var err error
-			u.anon, err = kilobytes(f)
-			return u, err
-		}
-	}
-	return u, fmt.Errorf("smaps_rollup has no Pss_Anon: Linux 5.9 or newer is needed")
-}
-
-// kilobytes returns the bytes that "Name: 12 kB" says.
-func kilobytes(fields []string) (int64, error) {
-	if len(fields) != 3 || fields[2] != "kB" {
-		return 0, fmt.Errorf("%q: want a name, a number and kB", fields)
-	}
-	n, err := strconv.ParseInt(fields[1], 10, 64)
-	return n << 10, err
 }
 
 // readAll reads every file below a directory.

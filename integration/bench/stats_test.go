@@ -114,30 +114,3 @@ func TestMet(t *testing.T) {
 		})
 	}
 }
-
-func TestParseSmaps(t *testing.T) {
-	const maps = `00400000-00800000 r--p 00000000 fe:00 1 /usr/bin/sitefs
-Rss:                 100 kB
-00800000-00c00000 r-xp 00400000 fe:00 1 /usr/bin/sitefs
-Rss:                2048 kB
-VmFlags: rd ex mr mw me
-7fff0000-7fff1000 r-xp 00000000 00:00 0 [vdso]
-Rss:                   4 kB
-c000000000-c000400000 rw-p 00000000 00:00 0
-Rss:                3000 kB
-`
-	const rollup = `00400000-7ffffffff000 ---p 00000000 00:00 0 [rollup]
-Rss:                9000 kB
-Pss_Anon:           3000 kB
-`
-	got, err := parseSmaps(maps, rollup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := (usedMemory{anon: 3000 << 10, text: 2048 << 10}); got != want {
-		t.Errorf("parseSmaps: %+v, want %+v", got, want)
-	}
-	if _, err := parseSmaps(maps, "Rss: 1 kB\n"); err == nil {
-		t.Error("a rollup without Pss_Anon is taken")
-	}
-}
