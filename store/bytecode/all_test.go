@@ -73,7 +73,7 @@ func TestCompileAll(t *testing.T) {
 	if len(steps) != 52 {
 		t.Errorf("%d steps, want 52", len(steps))
 	}
-	c := NewClient(e.cache(t), nil, "")
+	c := NewClient(e.cache(t), nil, "", nil)
 	e.expectCode(t, c, "m7.py", 1)
 	if missing := c.cache.Missing(e.sources(t), 1); len(missing) != 1 || missing[0].Path != "kill.py" {
 		t.Errorf("missing: %+v, want kill.py, which another try may compile", missing)

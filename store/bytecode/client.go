@@ -44,7 +44,7 @@ type Client struct {
 	now      func() time.Time
 	patience time.Duration
 
-	counters
+	*counters
 	received chan struct{} // closed when receive has returned
 
 	mu      sync.Mutex
@@ -58,9 +58,11 @@ type Client struct {
 }
 
 // NewClient returns a client of a cache. Conn is a non-blocking socket to the host
-// (SOCK_SEQPACKET), which the client closes, or nil, and off says why.
-func NewClient(c *Cache, conn *os.File, off string) *Client {
-	cl := &Client{cache: c, now: time.Now, patience: patience, waiting: map[uint64]chan reply{}, off: off, received: make(chan struct{})}
+// (SOCK_SEQPACKET), which the client closes, or nil, and off says why. Area is memory,
+// aligned to 8 bytes, in which the numbers of the [Status] outlive the client: zero for
+// the first one, as it was left for the next. Nil is none.
+func NewClient(c *Cache, conn *os.File, off string, area []byte) *Client {
+	cl := &Client{cache: c, now: time.Now, patience: patience, waiting: map[uint64]chan reply{}, off: off, received: make(chan struct{}), counters: newCounters(area)}
 	// A successor on the same socket must not take a reply to its predecessor
 	// for its own.
 	cl.seq = rand.Uint64()

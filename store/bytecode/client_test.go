@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +22,7 @@ func newLone(t *testing.T) *lone {
 	t.Helper()
 	l := &lone{env: newEnv(t, map[string]string{"a.py": "a = 1", "b.py": "b = 1"})}
 	near, far := socket(t)
-	l.client, l.host = NewClient(l.cache(t), near, ""), far
+	l.client, l.host = NewClient(l.cache(t), near, "", nil), far
 	t.Cleanup(func() {
 		if err := l.client.Close(); err != nil {
 			t.Error(err)
@@ -277,7 +278,7 @@ func TestSocketEnds(t *testing.T) {
 // TestOff: without a socket there is what the cache has.
 func TestOff(t *testing.T) {
 	e := newEnv(t, map[string]string{"a.py": "a = 1", "b.py": "b = 1"})
-	c := NewClient(e.cache(t), nil, "the store can't be written to")
+	c := NewClient(e.cache(t), nil, "the store can't be written to", nil)
 	s := e.source(t, "a.py")
 	put(t, c.cache, e.scratch(0), &s, 0, kindCode, "code")
 	id, a := e.find(t, "a.py")
@@ -302,7 +303,7 @@ func TestOff(t *testing.T) {
 
 // TestFailures: the latest are kept, each once.
 func TestFailures(t *testing.T) {
-	var c counters
+	c := newCounters(nil)
 	for i := range 2 * maxFailures {
 		c.note(Failure{fmt.Sprint(i), "reason"})
 		c.note(Failure{"often", "reason"})
@@ -335,5 +336,19 @@ func TestMessages(t *testing.T) {
 	long := reply{kind: msgReply, path: strings.Repeat("p", 10_000), reason: strings.Repeat("\xff", 10_000)}
 	if b := long.encode(); len(b) > maxMessage {
 		t.Errorf("a long reply has %d bytes, more than %d", len(b), maxMessage)
+	}
+}
+
+func TestCountsOutliveTheClient(t *testing.T) {
+	words := make([]uint64, 16)
+	area := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), 128)
+	newCounters(area).hits.Add(3)
+	c := newCounters(area)
+	c.declined.Add(1)
+	if s := c.status(""); s.Hits != 3 || s.Declined != 1 {
+		t.Errorf("%+v, want 3 hits of the one before", s)
+	}
+	if s := newCounters(area[:8]).status(""); s.Hits != 0 {
+		t.Errorf("%+v in an area that is too small", s)
 	}
 }

@@ -159,7 +159,7 @@ func TestKill(t *testing.T) {
 	var kept []*keeper
 	for i := range 2 {
 		near, far := socket(t)
-		c := NewClient(e.cache(t), near, "")
+		c := NewClient(e.cache(t), near, "", nil)
 		k := &keeper{env: e, scratch: i, end: far, kills: rand.New(rand.NewPCG(1, uint64(i)))}
 		clients, kept = append(clients, c), append(kept, k)
 		keepers.Go(func() { k.run(t) })

@@ -90,7 +90,7 @@ func TestIdleWorks(t *testing.T) {
 func TestClientGone(t *testing.T) {
 	e := newEnv(t, map[string]string{"a.py": "hang", "b.py": "b = 1"})
 	near, far := socket(t)
-	client := NewClient(e.cache(t), near, "")
+	client := NewClient(e.cache(t), near, "", nil)
 	var compiling atomic.Bool
 	ended := make(chan error, 1)
 	go func() {
@@ -112,7 +112,7 @@ func TestClientGone(t *testing.T) {
 func TestHostStopped(t *testing.T) {
 	e := newEnv(t, map[string]string{"a.py": "hang"})
 	near, far := socket(t)
-	client := NewClient(e.cache(t), near, "")
+	client := NewClient(e.cache(t), near, "", nil)
 	defer client.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -179,7 +179,7 @@ func TestBlockingSocket(t *testing.T) {
 	if err := e.idleHost(t, testContext(t), far, &fake{}, time.Hour); err == nil || !strings.Contains(err.Error(), "want a non-blocking socket") {
 		t.Errorf("serve: %v", err)
 	}
-	c := NewClient(e.cache(t), near, "")
+	c := NewClient(e.cache(t), near, "", nil)
 	if off := c.Status().Off; !strings.Contains(off, "want a non-blocking socket") {
 		t.Errorf("off: %q", off)
 	}

@@ -240,7 +240,7 @@ func newRig(t *testing.T, e *env, f *fake) *rig {
 	t.Helper()
 	r := &rig{env: e, fake: f, ended: make(chan error, 1)}
 	near, far := socket(t)
-	r.client = NewClient(e.cache(t), near, "")
+	r.client = NewClient(e.cache(t), near, "", nil)
 	go func() {
 		r.ended <- e.serve(context.Background(), t, far, 0, f, &r.log)
 		far.Close()

@@ -83,7 +83,7 @@ func testPython(t *testing.T, python string) {
 	tag, magic, _ := strings.Cut(run(t, python, "import sys, importlib.util as u; print(sys.implementation.cache_tag, u.MAGIC_NUMBER.hex())"), " ")
 	e.version = Version{tag, magic}
 	near, far := socket(t)
-	client := NewClient(e.cache(t), near, "")
+	client := NewClient(e.cache(t), near, "", nil)
 	var out logBuffer
 	ended := make(chan error, 1)
 	go func() {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // Status is what a client has done and why it does less, since it was made.
@@ -37,12 +38,26 @@ type Failure struct {
 // have in common.
 const maxFailures = 10
 
-// counters are the numbers of a [Status].
-type counters struct {
+// counts are the numbers of a [Status]. What they mean may only change with the
+// version of the memory that they lie in.
+type counts struct {
 	hits, compiled, ahead, failed, declined atomic.Int64
+}
+
+// counters are what a [Status] is made of.
+type counters struct {
+	*counts
 
 	mu       sync.Mutex
 	failures []Failure
+}
+
+// newCounters returns counters that go on from area, if there is room in it.
+func newCounters(area []byte) *counters {
+	if len(area) < int(unsafe.Sizeof(counts{})) {
+		return &counters{counts: new(counts)}
+	}
+	return &counters{counts: (*counts)(unsafe.Pointer(unsafe.SliceData(area)))}
 }
 
 // note remembers a failure. One that repeats is kept once, as the latest.

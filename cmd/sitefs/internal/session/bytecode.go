@@ -123,16 +123,17 @@ func openBytecode(st *store.Store, v bytecode.Version) (*bytecode.Cache, error) 
 }
 
 // client returns what the view asks for bytecode. Conn leads to the process that
-// compiles, and is not asked where the store can't be written to.
-func (h Host) client(st *store.Store, conn *os.File) (*bytecode.Client, error) {
+// compiles, and is not asked where the store can't be written to. What the status
+// counts is in area.
+func (h Host) client(st *store.Store, conn *os.File, area []byte) (*bytecode.Client, error) {
 	cache, err := openBytecode(st, h.Code)
 	if err != nil {
 		return nil, err
 	}
 	if err := st.Writable(); err != nil {
-		return bytecode.NewClient(cache, nil, err.Error()), nil
+		return bytecode.NewClient(cache, nil, err.Error(), area), nil
 	}
-	return bytecode.NewClient(cache, conn, ""), nil
+	return bytecode.NewClient(cache, conn, "", area), nil
 }
 
 // CompileProgress is told how far a compilation is.

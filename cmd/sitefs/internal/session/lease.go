@@ -271,7 +271,7 @@ func (v Worker) open(s mount.Session) (w mount.Worker, lease *store.Lease, err e
 	if lease, err = st.Lease(d); err != nil {
 		return w, nil, err
 	}
-	code, err := v.client(st, s.Conn)
+	code, err := v.client(st, s.Conn, s.Area)
 	if err != nil {
 		return w, nil, errors.Join(err, lease.Close())
 	}
