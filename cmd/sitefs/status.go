@@ -81,6 +81,13 @@ func describe(s mount.Status) string {
 	} else {
 		line("state", "%s since %s, pid %d", s.State, s.Since.Format(time.DateTime), s.PID)
 	}
+	switch s.Rung {
+	case "": // of a server that died
+	case mount.RungNamespace:
+		line("rung", "%s: see `sitefs run --help` for what doesn't work in it", s.Rung)
+	default:
+		line("rung", "%s", s.Rung)
+	}
 	line("tree", "%s", info.Tree)
 	line("from", "%s", info.Source)
 	line("python", "%s", info.Python)

@@ -154,6 +154,10 @@ func TestNamespaceBreaks(t *testing.T) {
 			t.Errorf("%s, in the namespace: %q, want %q", c.what, got, c.inside)
 		}
 	}
+	const ask = "sitefs status $VIRTUAL_ENV"
+	if got := p.output(inEnv("sh", "-c", ask)...); !strings.Contains(got, "namespace: see `sitefs run --help`") {
+		t.Errorf("status says\n%s", got)
+	}
 	help := p.output("sitefs", "run", "--help")
 	for _, word := range []string{"nobody", "nogroup", "sudo", "ssh", "podman"} {
 		if !strings.Contains(help, word) {
