@@ -511,7 +511,7 @@ func (k *keeper) report() (message, bool) {
 // fill adds to a status what the keeper knows.
 func (k *keeper) fill(s *Status) {
 	if m, ok := k.report(); ok {
-		s.Bytecode = m.Report
+		s.Bytecode, s.LastError = m.Report, m.LastError
 	}
 	c := k.current()
 	s.WorkerPID, s.Confined = c.process.Pid, c.confined

@@ -47,7 +47,9 @@ type message struct {
 	// Confined is for ready: what confines the worker.
 	Confined []string `json:"confined,omitempty"`
 
-	Report json.RawMessage `json:"report,omitempty"`
+	// Report and LastError are for report, the answer: see [Worker].
+	Report    json.RawMessage `json:"report,omitempty"`
+	LastError string          `json:"last_error,omitempty"`
 }
 
 // maxLinkMessage bounds a message: a report is some kilobytes.

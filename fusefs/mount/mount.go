@@ -136,8 +136,11 @@ type Status struct {
 	// Requests counts what the kernel asked, by kind; Errors what was answered
 	// with EIO; BytesRead what was read of files. Latency is by kind too. They
 	// count on when a worker takes the place of another.
+	//
+	// LastError is why the worker has answered with EIO, where it knows.
 	Requests  map[string]int64   `json:"requests"`
 	Errors    int64              `json:"errors"`
+	LastError string             `json:"last_error,omitempty"`
 	BytesRead int64              `json:"bytes_read"`
 	Latency   map[string]Latency `json:"latency,omitempty"`
 

@@ -55,13 +55,17 @@ func noWorker(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// orphaned reports whether a worker is left at the mount that state belongs to.
+// orphaned reports whether a worker is left at the mount that state belongs to: one
+// that answers, not one that is dying.
 func orphaned(state string) bool {
-	l, err := connectRescue(state)
-	if err != nil {
+	o, err := findOrphan(state)
+	if o == nil || err != nil {
 		return false
 	}
-	l.close()
+	for _, f := range o.files {
+		f.Close()
+	}
+	o.link.close()
 	return true
 }
 

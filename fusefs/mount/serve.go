@@ -76,6 +76,10 @@ type Worker struct {
 	// Report returns what the status shows under bytecode; nil for nothing.
 	Report func() json.RawMessage
 
+	// LastError returns why the file system has last answered with EIO, "" if it
+	// never has; nil for one that doesn't know.
+	LastError func() string
+
 	// Describe returns a path for a node, for the log, "" where it knows none. Nil
 	// knows none at all.
 	Describe func(node uint64) string

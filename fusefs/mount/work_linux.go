@@ -140,6 +140,9 @@ func (h *hand) report() {
 	if h.served.Report != nil {
 		m.Report = h.served.Report()
 	}
+	if h.served.LastError != nil {
+		m.LastError = h.served.LastError()
+	}
 	if err := h.control.send(m); err != nil {
 		log.Printf("reporting to the supervisor: %v", err)
 	}
