@@ -96,7 +96,7 @@ func TestContainer(t *testing.T) {
 }
 
 // Root of a user's own container may mount there: the capability holds in the
-// user's namespace, which is all that a mount needs. Podman takes 20 seconds here to
+// user's namespace, which is all that a mount needs. Podman may take 20 seconds to
 // find out that the container has ended.
 func TestRootlessContainer(t *testing.T) {
 	for _, program := range []string{"podman", "unshare", "setpriv", "newuidmap"} {
