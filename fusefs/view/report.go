@@ -19,6 +19,7 @@ type reporter struct {
 
 	mu   sync.Mutex
 	last time.Time
+	text string // what was logged then
 	kept int
 }
 
@@ -30,10 +31,18 @@ func (r *reporter) report(format string, args ...any) {
 		r.kept++
 		return
 	}
-	msg := fmt.Sprintf(format, args...)
+	r.text = fmt.Sprintf(format, args...)
+	msg := r.text
 	if r.kept > 0 {
 		msg = fmt.Sprintf("%s (and %d more errors before)", msg, r.kept)
 	}
 	r.log.Print(msg)
 	r.last, r.kept = now, 0
+}
+
+// lastText returns what was logged last.
+func (r *reporter) lastText() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text
 }

@@ -305,6 +305,10 @@ func (f *FS) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fu
 // Forget means nothing: no node has a life of its own.
 func (f *FS) Forget(uint64, uint64) {}
 
+// LastError returns why a request was answered with EIO, the last time that was
+// logged; "" if none was.
+func (f *FS) LastError() string { return f.fault.lastText() }
+
 // status turns an error of the tree into an errno. What a program can cause is
 // silent; what it can't is a damaged store, and reported.
 func (f *FS) status(doing string, id tree.ID, err error) fuse.Status {

@@ -291,6 +291,9 @@ func TestReportsAreBounded(t *testing.T) {
 	if !strings.Contains(f.log.String(), gone.String()) {
 		t.Errorf("%q does not name the blob %s", f.log, gone)
 	}
+	if !strings.Contains(f.LastError(), gone.String()) {
+		t.Errorf("the last error is %q, want it to name the blob %s", f.LastError(), gone)
+	}
 	now = now.Add(reportEvery)
 	f.log.Reset()
 	f.read(t, "lib/site/gone.txt", 0, 10)

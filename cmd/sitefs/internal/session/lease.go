@@ -280,8 +280,9 @@ func (v Worker) open(s mount.Session) (w mount.Worker, lease *store.Lease, err e
 		return w, nil, errors.Join(err, lease.Close())
 	}
 	return mount.Worker{
-		FS:     fs,
-		Report: func() json.RawMessage { return bytecodeStatus(code) },
+		FS:        fs,
+		Report:    func() json.RawMessage { return bytecodeStatus(code) },
+		LastError: fs.LastError,
 	}, lease, nil
 }
 
