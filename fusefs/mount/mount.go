@@ -31,7 +31,7 @@
 //	sock   the control socket
 //	rescue where the worker of a supervisor that was killed awaits the next one
 //	info   the mount point and what is mounted, JSON
-//	log    the standard error of the mount's processes
+//	log    the standard error of the mount's processes; log.old what was in it before
 package mount
 
 import (

@@ -22,6 +22,7 @@ const (
 	newName  = "info.new" // an info file being written
 	logName  = "log"
 
+	oldLogName = "log.old"
 	rescueName = "rescue"
 )
 
@@ -148,7 +149,7 @@ func flock(f *os.File) error {
 // last: who waits for it must find everything gone.
 func removeState(state string) error {
 	var errs []error
-	for _, name := range []string{sockName, rescueName, infoName, newName, logName, lockName} {
+	for _, name := range []string{sockName, rescueName, infoName, newName, logName, oldLogName, lockName} {
 		if err := os.Remove(filepath.Join(state, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

@@ -74,6 +74,7 @@ func newSupervisor(c Config, dev *device, number uint64, k *keeper, socket *net.
 // has no more requests.
 func (s *supervisor) run(ctx context.Context) error {
 	go s.accept()
+	go s.tend()
 	select {
 	case <-s.goneCh:
 	case <-s.keeper.done:
@@ -95,6 +96,22 @@ func (s *supervisor) run(ctx context.Context) error {
 	close(s.clean)
 	<-s.keeper.done
 	return errors.Join(err, s.keeper.err, s.keeper.close(), s.dev.close())
+}
+
+// tend keeps the log small for as long as there is a mount.
+func (s *supervisor) tend() {
+	often := time.NewTicker(rotateEvery)
+	defer often.Stop()
+	for {
+		select {
+		case <-s.clean:
+			return
+		case <-often.C:
+			if err := rotate(s.home.state, maxLog); err != nil {
+				log.Print(err)
+			}
+		}
+	}
 }
 
 // removeDir removes the mount point if it is this server's to remove.

@@ -283,6 +283,7 @@ func (v Worker) open(s mount.Session) (w mount.Worker, lease *store.Lease, err e
 		FS:        fs,
 		Report:    func() json.RawMessage { return bytecodeStatus(code) },
 		LastError: fs.LastError,
+		Describe:  fs.Path,
 	}, lease, nil
 }
 
