@@ -28,6 +28,9 @@ const (
 	// more would keep the host from what is asked of it.
 	maxImports = 1000
 
+	// parting is how long the last answers of a host may take to be sent.
+	parting = time.Second
+
 	// maxScan is the largest source whose imports are looked for, in bytes. Larger
 	// ones are tables.
 	maxScan = 1 << 20
@@ -117,10 +120,11 @@ func (h *host) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	// Frees a worker that writes to a client which reads nothing, at the end too.
+	// What was asked is still answered, but not to a client that reads nothing.
+	defer func() { h.conn.SetWriteDeadline(time.Now().Add(parting)) }()
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { h.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	defer cancel()
 	for range h.conf.Compilers {
 		workers.Go(func() { h.work(ctx) })
 	}
