@@ -1,53 +1,150 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
-	"fmt"
-	"maps"
+	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
+	"github.com/sitefs/sitefs/cmd/sitefs/internal/progress"
 	"github.com/sitefs/sitefs/fusefs/mount"
-	"github.com/sitefs/sitefs/store/bytecode"
 )
 
+// watchEvery is how often status --watch looks: rates are per second.
+const watchEvery = time.Second
+
+// looking is what `sitefs status` is told.
+type looking struct {
+	json, metrics, watch bool
+
+	dir   string // of the one mount that is asked about, "" for all
+	meter *meter
+}
+
 func newStatus() *cobra.Command {
-	var asJSON bool
+	l := looking{meter: newMeter()}
 	c := &cobra.Command{
 		Use:   "status [VENV]",
 		Short: "Say what is mounted, and who uses it",
-		Args:  atMost(1),
+		Long: `Lists what is mounted, or says all that is known of the environment at VENV: what
+it was made from, who uses it, what the kernel asked, how long the answers took
+and what became of the processes that give them.
+
+A p50 of 8 µs means that half of the requests took less than that, a p99 that
+all but a hundredth did; both are exact to a factor of two.
+
+With --watch rates are those of the last second. It goes on until Ctrl-C or
+SIGTERM, which is no failure: the exit code is 0.`,
+		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				mounts, err := mount.List(c.Context())
-				for i := range mounts {
-					mounts[i] = shown(mounts[i])
+			if err := l.check(); err != nil {
+				return err
+			}
+			if len(args) > 0 {
+				dir, err := venvPath(args[0])
+				if err != nil {
+					return err
 				}
-				slices.SortFunc(mounts, func(a, b mount.Status) int { return strings.Compare(a.Dir, b.Dir) })
-				return errors.Join(err, printRows(c.OutOrStdout(), asJSON, "STATE\tTREE\tLEASES\tREQUESTS\tSINCE\tMOUNT", mounts, statusLine))
+				l.dir = dir
 			}
-			dir, err := oneVenv(args)
-			if err != nil {
-				return err
+			if l.watch {
+				return l.follow(c.Context(), c.OutOrStdout())
 			}
-			status, err := mount.Look(c.Context(), dir)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(shown(status))
-			}
-			_, err = fmt.Fprint(c.OutOrStdout(), describe(status))
-			return err
+			mounts, err := l.ask(c.Context())
+			return errors.Join(err, l.write(c.OutOrStdout(), mounts))
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object per line")
+	f := c.Flags()
+	f.BoolVar(&l.json, "json", false, "one JSON object per line")
+	f.BoolVar(&l.metrics, "metrics", false, "the numbers in the Prometheus text format")
+	f.BoolVar(&l.watch, "watch", false, "show it every second until Ctrl-C")
 	return c
+}
+
+func (l *looking) check() error {
+	switch {
+	case l.metrics && l.json:
+		return usageError{errors.New("--metrics and --json are two formats: give one of them")}
+	case l.metrics && l.watch:
+		return usageError{errors.New("--metrics is asked for again and again by who collects it: leave out --watch")}
+	}
+	return nil
+}
+
+// ask returns the mounts that are asked about. With an error it still returns those
+// that can be told of.
+func (l *looking) ask(ctx context.Context) ([]mount.Status, error) {
+	if l.dir != "" {
+		status, err := mount.Look(ctx, l.dir)
+		if err != nil {
+			return nil, err
+		}
+		return []mount.Status{shown(status)}, nil
+	}
+	mounts, err := mount.List(ctx)
+	for i := range mounts {
+		mounts[i] = shown(mounts[i])
+	}
+	slices.SortFunc(mounts, func(a, b mount.Status) int { return strings.Compare(a.Dir, b.Dir) })
+	return mounts, err
+}
+
+// write writes mounts in the format that was asked for.
+func (l *looking) write(out io.Writer, mounts []mount.Status) error {
+	switch {
+	case l.json:
+		return printRows(out, true, "", mounts, nil)
+	case l.metrics:
+		return writeMetrics(out, mounts)
+	case l.dir == "" && l.watch:
+		return writeRates(out, mounts, l.meter)
+	case l.dir == "":
+		return writeTable(out, mounts)
+	}
+	for _, s := range mounts {
+		if _, err := io.WriteString(out, describe(s, l.meter.pace(s))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow writes mounts every second: over one another on a terminal, else one below
+// the other with an empty line between.
+func (l *looking) follow(ctx context.Context, out io.Writer) error {
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	if _, _, ok := progress.TerminalSize(out); ok && !l.json {
+		return onScreen(out, func(show func(string) error) error {
+			return watch(ctx, ticker.C, l.text, show)
+		})
+	}
+	separator := ""
+	return watch(ctx, ticker.C, l.text, func(text string) error {
+		_, err := io.WriteString(out, separator+text)
+		if !l.json {
+			separator = "\n"
+		}
+		return err
+	})
+}
+
+// text returns what write writes of the mounts as they are now.
+func (l *looking) text(ctx context.Context) (string, error) {
+	mounts, err := l.ask(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(mounts) == 0 && !l.json {
+		return "nothing is mounted\n", nil
+	}
+	var b strings.Builder
+	err = l.write(&b, mounts)
+	return b.String(), err
 }
 
 // shown returns s with the digest alone for its tree: a mount's own name for what
@@ -55,91 +152,4 @@ func newStatus() *cobra.Command {
 func shown(s mount.Status) mount.Status {
 	s.Tree, _, _ = strings.Cut(s.Tree, " ")
 	return s
-}
-
-func statusLine(s mount.Status) string {
-	since := "-" // of a mount without a server nobody knows
-	if !s.Since.IsZero() {
-		since = s.Since.Format(time.DateTime)
-	}
-	return fmt.Sprintf("%s\t%.12s\t%d\t%d\t%s\t%s", s.State, s.Tree, len(s.Leases), total(s.Requests), since, s.Dir)
-}
-
-// describe returns all that is known of one mount.
-func describe(s mount.Status) string {
-	var info session.Info
-	if json.Unmarshal(s.Info, &info) != nil {
-		info = session.Info{} // of another version: the rest still stands
-	}
-	var b strings.Builder
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-9s %s\n", name, fmt.Sprintf(format, args...))
-	}
-	line("mount", "%s", s.Dir)
-	if s.State == mount.StateDead {
-		line("state", "%s: its server, pid %d, is gone; mount it again, or umount it", s.State, s.PID)
-	} else {
-		line("state", "%s since %s, pid %d", s.State, s.Since.Format(time.DateTime), s.PID)
-	}
-	switch s.Rung {
-	case "": // of a server that died
-	case mount.RungNamespace:
-		line("rung", "%s: see `sitefs run --help` for what doesn't work in it", s.Rung)
-	default:
-		line("rung", "%s", s.Rung)
-	}
-	line("tree", "%s", info.Tree)
-	line("from", "%s", info.Source)
-	line("python", "%s", info.Python)
-	for _, p := range s.Leases {
-		line("lease", "pid %d, %s", p.PID, p.Name)
-	}
-	var kinds []string
-	for _, kind := range slices.Sorted(maps.Keys(s.Requests)) {
-		if n := s.Requests[kind]; n > 0 {
-			kinds = append(kinds, fmt.Sprintf("%s %d", kind, n))
-		}
-	}
-	line("requests", "%d (%s)", total(s.Requests), strings.Join(kinds, ", "))
-	line("errors", "%d", s.Errors)
-	for i, text := range describeBytecode(s.Bytecode) {
-		name := "bytecode"
-		if i > 0 {
-			name = ""
-		}
-		line(name, "%s", text)
-	}
-	return b.String()
-}
-
-// describeBytecode returns what a mount tells of its bytecode, a text per line:
-// none for a server that died, or one of another version.
-func describeBytecode(told json.RawMessage) []string {
-	var s bytecode.Status
-	if len(told) == 0 || json.Unmarshal(told, &s) != nil {
-		return nil
-	}
-	counts := fmt.Sprintf("%d found, %d compiled on demand, %d ahead of it, %d failed", s.Hits, s.Compiled, s.Ahead, s.Failed)
-	if s.Declined > 0 {
-		counts += fmt.Sprintf(", %d left to Python", s.Declined)
-	}
-	lines := []string{counts}
-	if s.Off != "" {
-		lines = append(lines, "nothing is compiled now: "+s.Off)
-	}
-	for _, f := range s.Failures {
-		if f.Path != "" { // what is no one source's fault has none
-			f.Reason = f.Path + ": " + f.Reason
-		}
-		lines = append(lines, f.Reason)
-	}
-	return lines
-}
-
-func total(counts map[string]int64) int64 {
-	var n int64
-	for _, c := range counts {
-		n += c
-	}
-	return n
 }

@@ -60,14 +60,14 @@ func (b *board) opening() string {
 	if b.size == 0 {
 		return fmt.Sprintf("fetching %s", wheels(b.count))
 	}
-	return fmt.Sprintf("fetching %s, %s", wheels(b.count), size(b.size))
+	return fmt.Sprintf("fetching %s, %s", wheels(b.count), Size(b.size))
 }
 
 func (b *board) closing(now time.Time) string {
 	_, _, arrived := b.totals()
 	s := fmt.Sprintf("stored %s in %s", wheels(b.count), seconds(now.Sub(b.began)))
 	if arrived > 0 {
-		s += fmt.Sprintf(", %s downloaded", size(arrived))
+		s += fmt.Sprintf(", %s downloaded", Size(arrived))
 	}
 	return s
 }
@@ -177,7 +177,7 @@ func pace(n, left int64, elapsed time.Duration) []string {
 		return nil
 	}
 	speed := float64(n) / elapsed.Seconds()
-	parts := []string{size(int64(speed)) + "/s"}
+	parts := []string{Size(int64(speed)) + "/s"}
 	if left > 0 {
 		parts = append(parts, seconds(time.Duration(float64(left)/speed*float64(time.Second)))+" left")
 	}
@@ -229,7 +229,8 @@ func unit(n int64) (divisor float64, name string) {
 	return divisor, units[len(units)-1]
 }
 
-func size(n int64) string {
+// Size returns n bytes as people read them, such as "1.7 MB".
+func Size(n int64) string {
 	divisor, name := unit(n)
 	return fmt.Sprintf("%.1f %s", float64(n)/divisor, name)
 }
@@ -237,7 +238,7 @@ func size(n int64) string {
 // amount is done of total in the unit of total.
 func amount(done, total int64) string {
 	if total <= 0 {
-		return size(done)
+		return Size(done)
 	}
 	divisor, name := unit(total)
 	return fmt.Sprintf("%.1f/%.1f %s", float64(done)/divisor, float64(total)/divisor, name)

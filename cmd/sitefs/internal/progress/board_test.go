@@ -117,8 +117,8 @@ func TestSize(t *testing.T) {
 		{5e15, "5000.0 TB"},
 	}
 	for _, tt := range tests {
-		if got := size(tt.n); got != tt.want {
-			t.Errorf("size(%d) = %q, want %q", tt.n, got, tt.want)
+		if got := Size(tt.n); got != tt.want {
+			t.Errorf("Size(%d) = %q, want %q", tt.n, got, tt.want)
 		}
 	}
 }

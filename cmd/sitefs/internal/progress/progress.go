@@ -39,19 +39,20 @@ type Display struct {
 // New returns a Display on out, normally standard error. A quiet one shows
 // nothing of its own.
 func New(out io.Writer, quiet bool) *Display {
-	return &Display{out: out, quiet: quiet, moves: rewritable(out), now: time.Now}
+	_, _, moves := TerminalSize(out)
+	return &Display{out: out, quiet: quiet, moves: moves, now: time.Now}
 }
 
-// rewritable reports whether out is a terminal on which lines can be rewritten. A
-// pseudo-terminal that nobody gave a size, as some CI systems make them, has no
-// line at all to move on.
-func rewritable(out io.Writer) bool {
+// TerminalSize returns the size of the terminal that out is. It is not ok where out
+// is none or its lines can't be rewritten. A pseudo-terminal that nobody gave a
+// size, as some CI systems make them, has no line at all to move on.
+func TerminalSize(out io.Writer) (columns, rows int, ok bool) {
 	f, ok := out.(*os.File)
 	if !ok || os.Getenv("TERM") == "dumb" {
-		return false
+		return 0, 0, false
 	}
-	_, rows, err := term.GetSize(int(f.Fd()))
-	return err == nil && rows > 0
+	columns, rows, err := term.GetSize(int(f.Fd()))
+	return columns, rows, err == nil && rows > 0
 }
 
 // Begin implements fetch.Progress.
