@@ -84,12 +84,12 @@ func (w *watch) changed(events []byte) (changed bool, err error) {
 			return false, fmt.Errorf("watching for changes: %w", err)
 		}
 		end := int(unsafe.Sizeof(e)) + int(e.Len)
-		name := string(bytes.TrimRight(events[unsafe.Sizeof(e):end], "\x00"))
+		name := bytes.TrimRight(events[unsafe.Sizeof(e):end], "\x00")
 		events = events[end:]
 		switch {
 		case e.Mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_IGNORED) != 0:
 			return false, errors.New("the folder of a lock file was moved or removed: watch the one in its place")
-		case e.Mask&unix.IN_Q_OVERFLOW != 0, w.names[e.Wd][name]:
+		case e.Mask&unix.IN_Q_OVERFLOW != 0, w.names[e.Wd][string(name)]:
 			changed = true
 		}
 	}
