@@ -83,12 +83,9 @@ func attachBest(dir string, allowOther bool) (*device, error) {
 
 // attachDirect mounts with mount(2).
 func attachDirect(dir string, allowOther bool) (*device, error) {
-	fd, err := unix.Open(fuseDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return nil, fmt.Errorf("%w: no %s: load the kernel module with \"modprobe fuse\"; a container needs --device /dev/fuse", ErrNoFUSE, fuseDevice)
-	case err != nil:
-		return nil, fmt.Errorf("opening %s: %w", fuseDevice, err)
+	fd, err := openDevice()
+	if err != nil {
+		return nil, err
 	}
 	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,%s", fd, os.Getuid(), os.Getgid(), mountOptions(allowOther))
 	err = unix.Mount(fsName, dir, fsType, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, data)
@@ -97,6 +94,17 @@ func attachDirect(dir string, allowOther bool) (*device, error) {
 		return nil, fmt.Errorf("mounting on %q: %w", dir, err)
 	}
 	return &device{dir: dir, fd: fd, made: RungMount}, nil
+}
+
+func openDevice() (fd int, err error) {
+	fd, err = unix.Open(fuseDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return -1, fmt.Errorf("%w: no %s: load the kernel module with \"modprobe fuse\"; a container needs --device /dev/fuse", ErrNoFUSE, fuseDevice)
+	case err != nil:
+		return -1, fmt.Errorf("opening %s: %w", fuseDevice, err)
+	}
+	return fd, nil
 }
 
 // mountOptions are the options that mount(2) and fusermount3 share. The kernel

@@ -145,6 +145,7 @@ func Fail(err error) error {
 
 // open makes the mount, leaving nothing behind if it can't.
 func open(c Config) (s *supervisor, err error) {
+	over := startsOver()
 	if c.Dir, err = resolve(c.Dir); err != nil {
 		return nil, err
 	}
@@ -182,9 +183,11 @@ func open(c Config) (s *supervisor, err error) {
 			err = errors.Join(err, k.abandon())
 		}
 	}()
-	made, err := prepare(c.Dir, c.Avoid)
-	if err != nil {
-		return nil, err
+	var made []string
+	if !over { // else the place is one already
+		if made, err = prepare(c.Dir, c.Avoid); err != nil {
+			return nil, err
+		}
 	}
 	// Where a server that died has made the mount point, it is still to go.
 	before, err := readInfo(state)
@@ -200,7 +203,12 @@ func open(c Config) (s *supervisor, err error) {
 	if err := writeInfo(state, infoOf(c, nil)); err != nil {
 		return nil, err
 	}
-	dev, err := attach(c.Dir, c.AllowOther, c.Rung)
+	var dev *device
+	if over {
+		dev, err = attachOver(c.Dir, c.AllowOther)
+	} else {
+		dev, err = attach(c.Dir, c.AllowOther, c.Rung)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,11 @@ type Want struct {
 	// Server is the command that mounts Tree on Dir where nothing does yet: the
 	// path of a program and its arguments. It calls [Daemonize], then [Serve].
 	Server []string
+
+	// Rung is the one way to mount that Server tries, as [Config] has it.
+	Rung string
+
+	over bool // in the place of a mount that [Switch] has put there
 }
 
 // Lease returns a lease on the mount that w describes, starting its server if
@@ -153,6 +158,9 @@ func (w Want) spawn(ctx context.Context, state string, l *net.UnixListener) erro
 	cmd := exec.CommandContext(ctx, w.Server[0], w.Server[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = serverEnv(os.Environ(), stageFirst)
+	if w.over {
+		cmd.Env = append(cmd.Env, overVar+"=1")
+	}
 	cmd.Stderr = log
 	cmd.ExtraFiles = []*os.File{answer, socket} // readyFD, socketFD
 	err = cmd.Run()                             // the first stage, which ends at once

@@ -69,6 +69,10 @@ func Work(context.Context, func(Session) (Worker, error)) error { return ErrNoFU
 // CompanionConn returns, in a companion, its end of the socket.
 func CompanionConn() *os.File { return nil }
 
+func attachOver(string, bool) (*device, error) { return nil, ErrNoFUSE }
+func keepVisible(string) bool                  { return false }
+func unmount(string, bool, bool) error         { return nil }
+
 func prepare(dir string, avoid []string) (made []string, err error) { return nil, nil }
 func detachDead(dir string) (found bool, err error)                 { return false, nil }
 

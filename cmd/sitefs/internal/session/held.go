@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,8 +20,8 @@ import (
 // the machine's restart.
 const heldFolder = "held"
 
-// held is what such a file holds: all that it takes to mount the same again, with
-// no lock file read and no network asked.
+// held is what such a file holds, as JSON, after a line with Options.Command: all
+// that it takes to mount the same again, with no lock file read and no network asked.
 type held struct {
 	Dir         string       `json:"dir"`
 	Store       string       `json:"store"`
@@ -48,7 +49,7 @@ func (s *Session) remember(env *Environment, dir string, o MountOptions) error {
 	if err != nil {
 		return err
 	}
-	text = append(text, '\n')
+	text = fmt.Appendf(nil, "%s\n%s\n", strings.ReplaceAll(o.Command, "\n", " "), text)
 	if old, err := os.ReadFile(file); err == nil && string(old) == string(text) {
 		return nil
 	}
@@ -111,6 +112,7 @@ func heldMounts() ([]held, error) {
 		}
 		var h held
 		if err == nil {
+			_, text, _ = bytes.Cut(text, []byte("\n"))
 			err = json.Unmarshal(text, &h)
 		}
 		if err == nil && (h.Dir == "" || h.Environment == nil) {

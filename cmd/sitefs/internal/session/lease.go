@@ -168,6 +168,7 @@ func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.D
 		Dir:    dir,
 		Tree:   server.name(),
 		Keep:   keep,
+		Rung:   rung,
 		Server: append([]string{exe, ServerVerb}, server.arguments()...),
 	}, nil
 }

@@ -77,7 +77,7 @@ func (s *Session) mount(ctx context.Context, want mount.Want, o MountOptions) er
 	if err == nil && status.State != mount.StateDead {
 		err = mount.Hold(ctx, want)
 		if errors.Is(err, mount.ErrInUse) {
-			err = s.replace(ctx, want, o)
+			err = s.replace(ctx, want)
 		}
 		return err
 	}
@@ -97,16 +97,12 @@ func (s *Session) mount(ctx context.Context, want mount.Want, o MountOptions) er
 }
 
 // replace mounts in the place of another environment.
-func (s *Session) replace(ctx context.Context, want mount.Want, o MountOptions) error {
-	start := time.Now()
-	if err := mount.Unmount(ctx, want.Dir, true); err != nil && !errors.Is(err, mount.ErrNotMounted) {
-		return err
+func (s *Session) replace(ctx context.Context, want mount.Want) error {
+	gap, err := mount.Switch(ctx, want)
+	if err == nil && gap > 0 {
+		s.Note(fmt.Sprintf("%s was not mounted for %s, between the old environment and the new", want.Dir, gap.Round(time.Millisecond)))
 	}
-	if err := hold(ctx, want, o); err != nil {
-		return err
-	}
-	s.Note(fmt.Sprintf("%s was not mounted for %s, between the old environment and the new", want.Dir, time.Since(start).Round(time.Millisecond)))
-	return nil
+	return err
 }
 
 // hold mounts where nothing is mounted, over a stub.
@@ -114,7 +110,11 @@ func hold(ctx context.Context, want mount.Want, o MountOptions) error {
 	if o.Command == "" || isMountPoint(want.Dir) {
 		return mount.Hold(ctx, want)
 	}
-	beneath, err := putStub(want.Dir, o.Layout, o.Command)
+	noted, err := heldFile(want.Dir)
+	if err != nil {
+		return err
+	}
+	beneath, err := putStub(want.Dir, o.Layout, noted, o.Command)
 	if errors.Is(err, errForeign) {
 		return mount.Hold(ctx, want) // it says what is wrong, or somebody was faster and nothing is
 	}

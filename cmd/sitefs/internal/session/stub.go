@@ -47,11 +47,13 @@ var (
 var errForeign = errors.New("not to be mounted on")
 
 // putStub makes a stub in dir, which may be there if it is empty or holds a stub
-// already. Command is what mounts dir; layout is what it mounts.
+// already. Layout is what is mounted, by the command in the first line of the file
+// noted: while dir is mounted another one may take its place, and the stub can't be
+// reached. Where that file is gone it is command.
 //
 // The marker comes first: a stub that is half there is known as one, and made
 // whole the next time.
-func putStub(dir, layout, command string) (s *stub, err error) {
+func putStub(dir, layout, noted, command string) (s *stub, err error) {
 	s = &stub{dir: dir}
 	for d := dir; ; d = filepath.Dir(d) {
 		if _, err := os.Lstat(d); !errors.Is(err, fs.ErrNotExist) {
@@ -84,7 +86,7 @@ func putStub(dir, layout, command string) (s *stub, err error) {
 		s.own, mark.Made = true, len(s.made) > 0
 	}
 	mark.About = stubAbout
-	return s, foreign(writeStub(root, mark, layout, command))
+	return s, foreign(writeStub(root, mark, layout, noted, command))
 }
 
 // readMark reads the marker. One that others left in a directory of sitefs's has
@@ -122,7 +124,7 @@ func checkFree(root *os.Root) error {
 	return errForeign
 }
 
-func writeStub(root *os.Root, mark stubMark, layout, command string) error {
+func writeStub(root *os.Root, mark stubMark, layout, noted, command string) error {
 	text, err := json.Marshal(mark)
 	if err != nil {
 		return err
@@ -137,8 +139,11 @@ func writeStub(root *os.Root, mark stubMark, layout, command string) error {
 		return err
 	}
 	dir := root.Name()
-	says := fmt.Sprintf("#!/bin/sh\nprintf '%%s\\n' %s >&2\nexit 1\n",
-		quote(fmt.Sprintf("sitefs: %s is not mounted: run `%s`", dir, command)))
+	says := fmt.Sprintf(`#!/bin/sh
+{ read -r line <%s; } 2>/dev/null || line=%s
+printf 'sitefs: %%s is not mounted: run `+"`%%s`"+`\n' %s "$line" >&2
+exit 1
+`, quote(noted), quote(command), quote(dir))
 	for _, name := range stubPrograms {
 		if err := root.WriteFile(name, []byte(says), 0o777); err != nil {
 			return err

@@ -1,0 +1,99 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// moveMountBeneath is MOVE_MOUNT_BENEATH of <linux/mount.h> (Linux 6.5): the mount
+// comes to lie under the one that is seen.
+const moveMountBeneath = 0x200
+
+// keepVisible puts a second mount of the same file system beneath the one on dir,
+// which shows when the first is unmounted, and reports whether it could.
+func keepVisible(dir string) bool {
+	dir, err := resolve(dir)
+	if err != nil || !isMounted(dir) {
+		return false
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return moveBeneath(fd, dir) == nil
+}
+
+func moveBeneath(fd int, dir string) error {
+	return unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH|moveMountBeneath)
+}
+
+// attachOver mounts in the place of the mount on dir: beneath it, whereupon that
+// one is detached.
+func attachOver(dir string, allowOther bool) (d *device, err error) {
+	fd, err := openDevice()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("mounting on %q: %w", dir, err), unix.Close(fd))
+		}
+	}()
+	detached, err := newMount(fd, allowOther)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(detached)
+	if err := moveBeneath(detached, dir); err != nil {
+		return nil, err
+	}
+	if err := unmount(dir, true, false); err != nil {
+		return nil, err
+	}
+	return &device{dir: dir, fd: fd, made: RungMount}, nil
+}
+
+// newMount returns a mount that is nowhere yet, of the requests that come from the
+// descriptor device.
+func newMount(device int, allowOther bool) (fd int, err error) {
+	fs, err := unix.Fsopen(fuseKernelType, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(fs)
+	for _, o := range [][2]string{
+		{"source", fsName},
+		{"subtype", subtype},
+		{"fd", strconv.Itoa(device)},
+		{"rootmode", "40000"},
+		{"user_id", strconv.Itoa(os.Getuid())},
+		{"group_id", strconv.Itoa(os.Getgid())},
+		{"max_read", strconv.Itoa(maxTransfer)},
+	} {
+		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
+			return -1, fmt.Errorf("fsconfig %s=%s: %w", o[0], o[1], err)
+		}
+	}
+	flags := []string{"ro", "default_permissions"}
+	if allowOther {
+		flags = append(flags, "allow_other")
+	}
+	for _, f := range flags {
+		if err := unix.FsconfigSetFlag(fs, f); err != nil {
+			return -1, fmt.Errorf("fsconfig %s: %w", f, err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, os.NewSyscallError("fsconfig", err)
+	}
+	fd, err = unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+	return fd, os.NewSyscallError("fsmount", err)
+}
+
+// fuseKernelType is the file system's name without its subtype.
+const fuseKernelType = "fuse"
