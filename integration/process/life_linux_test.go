@@ -129,8 +129,8 @@ func TestFirstStartsAtOnceMakeOneMount(t *testing.T) {
 			t.Errorf("start %d ran in %q, want %q", i, p, dir)
 		}
 	}
-	if servers, err := sandbox.Servers(u.home); len(servers) != 1 || err != nil {
-		t.Errorf("servers %v, %v, want one", servers, err)
+	if servers, err := sandbox.Servers(u.home); len(servers) != 2 || err != nil {
+		t.Errorf("processes %v, %v, want a supervisor and its worker", servers, err)
 	}
 }
 
