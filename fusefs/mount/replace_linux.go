@@ -279,6 +279,8 @@ func (s *supervisor) inherit(l estateLease) error {
 	}
 	s.leases[c] = l.Process
 	go func() {
+		s.room <- struct{}{}
+		defer func() { <-s.room }()
 		defer c.Close()
 		_, _ = c.Read(make([]byte, 1)) // as in serve
 		s.release(c)

@@ -29,7 +29,24 @@ const (
 
 	// requestTimeout ends a connection that says nothing.
 	requestTimeout = 10 * time.Second
+
+	// reserved is how many descriptors connections leave to the supervisor, who has
+	// some fifteen and needs ten more for a moment to start a worker: a mount whose
+	// worker dies must not wait until somebody gives back a lease.
+	reserved = 32
+
+	// maxConnections is for systems without a limit of descriptors.
+	maxConnections = 1 << 20
 )
+
+// connections returns how many connections a supervisor may have at once.
+func connections() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > maxConnections {
+		return maxConnections
+	}
+	return max(1, int(limit.Cur)-reserved)
+}
 
 // supervisor holds a mount: the leases on it and the decision when it goes. It
 // answers on the control socket. It does not answer the kernel.
@@ -42,6 +59,7 @@ type supervisor struct {
 	home   home
 	since  time.Time
 
+	room  chan struct{} // has an element for each connection
 	clean chan struct{} // closed when the mount point and the state folder are
 
 	mu     sync.Mutex
@@ -62,6 +80,7 @@ func newSupervisor(c Config, dev *device, number uint64, k *keeper, socket *net.
 		home:   h,
 		since:  time.Now(),
 		leases: make(map[*net.UnixConn]Process),
+		room:   make(chan struct{}, connections()),
 		goneCh: make(chan struct{}),
 		clean:  make(chan struct{}),
 		retry:  firstRetry,
@@ -145,13 +164,24 @@ func (s *supervisor) detach() {
 // that gave up waiting for the start.
 func (s *supervisor) accept() {
 	for {
+		// Each lease is a descriptor. Who waits in the backlog gets his turn when
+		// others end.
+		select {
+		case s.room <- struct{}{}:
+		case <-s.clean:
+			return
+		}
 		c, err := s.socket.AcceptUnix()
+		if err == nil {
+			go func() {
+				defer func() { <-s.room }()
+				s.serve(c)
+			}()
+			continue
+		}
+		<-s.room
 		switch {
-		case err == nil:
-			go s.serve(c)
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-			// Each lease is a descriptor. Who waits in the backlog gets his turn
-			// when others end.
 			log.Printf("control socket: %v", err)
 			select {
 			case <-time.After(acceptPause):

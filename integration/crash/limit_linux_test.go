@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,20 +13,27 @@ import (
 	"github.com/sitefs/sitefs/integration/sandbox"
 )
 
-// A server at its limit of descriptors serves on, and who wants a lease waits
-// until another gives one back.
+// A server at its limit of descriptors serves on, also when its worker is killed,
+// and who wants a lease waits until another gives one back.
 func TestFewDescriptors(t *testing.T) {
-	const limit, users, files = "64", 80, 200
+	const limit, users, files = 64, 80, 200
 	e := newEnvironment(t, nil, numbered(files))
-	e.Must(t, append([]string{"sh", "-c", "ulimit -n " + limit + `; exec "$@"`, "sh"}, inProject("--keep", "1m", "true")...)...)
-	dir := e.only(t).Dir
+	e.Must(t, append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, limit), "sh"}, inProject("--keep", "1m", "true")...)...)
+	server := e.only(t)
 	var commands []*command
 	for range users {
 		commands = append(commands, e.start(t, e.Dir, inProject("--keep", "1m", "cat")...))
 	}
+	await(t, func() string {
+		if n := descriptors(t, server.PID); n < limit-acceptMargin {
+			return fmt.Sprintf("the server has %d descriptors, want nearly %d", n, limit)
+		}
+		return ""
+	})
+	killWorker(t, server.PID)
 	var wg sync.WaitGroup
 	for i := range files {
-		wg.Go(func() { checkServes(t, dir, i) })
+		wg.Go(func() { checkServes(t, server.Dir, i) })
 	}
 	wg.Wait()
 	for i, c := range commands {
@@ -36,6 +44,19 @@ func TestFewDescriptors(t *testing.T) {
 	if s := e.only(t); len(s.Leases) != 0 {
 		t.Errorf("leases %+v, want none", s.Leases)
 	}
+}
+
+// acceptMargin is what a server keeps back for itself, at most.
+const acceptMargin = 24
+
+// descriptors returns how many a process has.
+func descriptors(t *testing.T, pid int) int {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }
 
 // nobody is an account without any rights (Debian's number).
