@@ -76,8 +76,8 @@ func describeMount(b *page, s mount.Status) {
 // describeWork says what the mount was asked and how fast it answered.
 func describeWork(b *page, s mount.Status, p pace) {
 	b.line("requests", "%s, %s", grouped(total(s.Requests)), p.rate(total(p.requests)))
-	if kinds := describeKinds(s, p); kinds != "" {
-		b.lines("", strings.Split(kinds, "\n"))
+	if len(s.Requests) > 0 {
+		b.lines("", describeKinds(s, p))
 	}
 	if s.BytesRead > 0 {
 		b.line("read", "%s, %s/s %s", progress.Size(s.BytesRead), progress.Size(int64(p.perSecond(p.read))), p.when())
@@ -93,25 +93,23 @@ func describeWork(b *page, s mount.Status, p pace) {
 	}
 }
 
-// describeKinds returns a table of the requests by kind, the commonest first. A
-// latency is one that so many requests stayed below.
-func describeKinds(s mount.Status, p pace) string {
+// describeKinds returns a table of the requests by kind, the commonest first.
+func describeKinds(s mount.Status, p pace) []string {
 	kinds := slices.SortedFunc(maps.Keys(s.Requests), func(a, b string) int {
 		return cmp.Or(cmp.Compare(s.Requests[b], s.Requests[a]), cmp.Compare(a, b))
 	})
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "count\t/s\tp50\tp99\t  kind")
 	for _, kind := range kinds {
-		fmt.Fprintf(w, "%s\t%s/s\t", grouped(s.Requests[kind]), decimal(p.perSecond(p.requests[kind])))
+		p50, p99 := "-", "-" // of what the kernel awaits no answer to
 		if l := s.Latency[kind]; l.N > 0 {
-			fmt.Fprintf(w, "p50 %s\tp99 %s\t", latency(l.P50), latency(l.P99))
-		} else {
-			fmt.Fprint(w, "\t\t") // of what the kernel awaits no answer to
+			p50, p99 = latency(l.P50), latency(l.P99)
 		}
-		fmt.Fprintf(w, "  %s\n", kind)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t  %s\n", grouped(s.Requests[kind]), decimal(p.perSecond(p.requests[kind])), p50, p99, kind)
 	}
 	w.Flush() // a strings.Builder takes everything
-	return strings.TrimSuffix(b.String(), "\n")
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
 // describeHealth says who serves the mount and what became of those before.

@@ -61,9 +61,10 @@ from      -r /p/pylock.toml
 python    /usr/bin/python3
 lease     pid 4720, python3
 requests  12,600, 13/s on average
-            12,000   12/s   p50 8 µs  p99 128 µs  LOOKUP
-               300  0.3/s                         FORGET
-               300  0.3/s  p50 64 µs   p99 2.0 s  READ
+             count   /s    p50     p99  kind
+            12,000   12   8 µs  128 µs  LOOKUP
+               300  0.3      -       -  FORGET
+               300  0.3  64 µs   2.0 s  READ
 read      6.0 MB, 6.0 kB/s on average
 stuck     READ of node 7 for 3.2 s, asked by pid 4720
 errors    2
