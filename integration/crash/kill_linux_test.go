@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sitefs/sitefs/fusefs/mount"
 )
 
@@ -38,6 +40,7 @@ const (
 // import, walk, read and map the environment, and not in the counters.
 func TestKills(t *testing.T) {
 	t.Logf("-killseed %d", *killSeed)
+	lockCaches(t, unix.LOCK_EX)
 	random := rand.New(rand.NewPCG(*killSeed, 0))
 	e := newEnvironment(t, []string{"numpy", "h11", "certifi"})
 	venv := e.mount(t, ".venv")
@@ -148,6 +151,21 @@ func kill(t *testing.T, pid int) {
 		}
 		return ""
 	})
+}
+
+// lockCaches has the tests that drop the kernel's caches
+// not run while others do the opposite: packages are tested at the same time, on
+// one kernel.
+func lockCaches(t *testing.T, how int) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), "sitefs-test-caches.lock"), os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if err := unix.Flock(int(f.Fd()), how); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // dropCaches has the kernel forget names and attributes, so that it asks again.
