@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -107,7 +106,7 @@ func (s *Session) replace(ctx context.Context, want mount.Want) error {
 
 // hold mounts where nothing is mounted, over a stub.
 func hold(ctx context.Context, want mount.Want, o MountOptions) error {
-	if o.Command == "" || isMountPoint(want.Dir) {
+	if o.Command == "" {
 		return mount.Hold(ctx, want)
 	}
 	noted, err := heldFile(want.Dir)
@@ -134,6 +133,11 @@ func Unmount(ctx context.Context, dir string, detach bool) error {
 	if err != nil && !errors.Is(err, mount.ErrNotMounted) {
 		return err
 	}
+	unlock, lerr := lockStubs()
+	if lerr != nil {
+		return errors.Join(err, lerr)
+	}
+	defer unlock()
 	found, serr := removeStub(dir)
 	serr = errors.Join(serr, forget(dir))
 	if found && serr == nil {
@@ -148,16 +152,6 @@ func isDead(dir string) bool {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
 	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
-}
-
-// isMountPoint reports whether something is mounted on dir: it is on another device
-// than the directory that it is in.
-func isMountPoint(dir string) bool {
-	var st, above syscall.Stat_t
-	if syscall.Lstat(dir, &st) != nil || syscall.Lstat(filepath.Dir(dir), &above) != nil {
-		return false
-	}
-	return st.Dev != above.Dev
 }
 
 // revived says that a mount was found dead.

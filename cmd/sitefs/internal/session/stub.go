@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sitefs/sitefs/fusefs/mount"
 	"github.com/sitefs/sitefs/manifest/lock"
 )
@@ -55,6 +57,11 @@ var errForeign = errors.New("not to be mounted on")
 // whole the next time.
 func putStub(dir, layout, noted, command string) (s *stub, err error) {
 	s = &stub{dir: dir}
+	unlock, err := lockStubs()
+	if err != nil {
+		return s, err
+	}
+	defer unlock()
 	for d := dir; ; d = filepath.Dir(d) {
 		if _, err := os.Lstat(d); !errors.Is(err, fs.ErrNotExist) {
 			break
@@ -63,7 +70,7 @@ func putStub(dir, layout, noted, command string) (s *stub, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.undo())
+			err = errors.Join(err, s.clear())
 		}
 	}()
 	if err := os.MkdirAll(dir, 0o777); err != nil {
@@ -75,6 +82,9 @@ func putStub(dir, layout, noted, command string) (s *stub, err error) {
 		return s, foreign(err)
 	}
 	defer root.Close()
+	if isMountRoot(root) {
+		return s, errForeign
+	}
 	mark, found, err := readMark(root)
 	if err != nil {
 		return s, err
@@ -87,6 +97,31 @@ func putStub(dir, layout, noted, command string) (s *stub, err error) {
 	}
 	mark.About = stubAbout
 	return s, foreign(writeStub(root, mark, layout, noted, command))
+}
+
+// lockStubs keeps the user's other commands from making or removing a stub: of
+// several that mount the same at once, one alone may find that it makes the directory.
+func lockStubs() (unlock func(), err error) {
+	home, err := mount.StateHome()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return nil, fmt.Errorf("no place to keep the state of mounts: %w; set XDG_STATE_HOME to a folder that can be written", err)
+	}
+	f, err := os.OpenFile(filepath.Join(home, "stubs.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EINTR) {
+			return nil, errors.Join(fmt.Errorf("locking %q: %w", f.Name(), err), f.Close())
+		}
+	}
 }
 
 // readMark reads the marker. One that others left in a directory of sitefs's has
@@ -103,6 +138,19 @@ func readMark(root *os.Root) (mark stubMark, found bool, err error) {
 		mark = stubMark{}
 	}
 	return mark, true, nil
+}
+
+// isMountRoot reports whether root was opened in something mounted: it is on another
+// device than the directory that it is in.
+func isMountRoot(root *os.Root) bool {
+	in, err := root.Stat(".")
+	above, aerr := os.Lstat(filepath.Dir(root.Name()))
+	if err != nil || aerr != nil {
+		return false
+	}
+	st, ok := in.Sys().(*syscall.Stat_t)
+	stAbove, okAbove := above.Sys().(*syscall.Stat_t)
+	return ok && okAbove && st.Dev != stAbove.Dev
 }
 
 // checkFree refuses a directory that somebody uses.
@@ -170,6 +218,16 @@ func foreign(err error) error {
 
 // undo takes back what putStub did.
 func (s *stub) undo() error {
+	unlock, err := lockStubs()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.clear()
+}
+
+// clear is undo for who has locked the stubs.
+func (s *stub) clear() error {
 	var errs []error
 	if s.own {
 		_, err := removeStub(s.dir)
@@ -184,7 +242,7 @@ func (s *stub) undo() error {
 }
 
 // removeStub removes the stub in dir, and dir if sitefs made it, and reports
-// whether there was one. What others put there stays.
+// whether there was one. What others put there stays. The caller has locked the stubs.
 func removeStub(dir string) (found bool, err error) {
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
