@@ -82,7 +82,9 @@ var changing = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{12}\b`), "TREE"},
 	{regexp.MustCompile(`\b\d+\.\ds\b`), "SECONDS"},
 	{regexp.MustCompile(`\bpid \d+`), "PID"},
-	{regexp.MustCompile(`\brequests +\d+`), "REQUESTS"},
+	{regexp.MustCompile(`\brequests +\d+, [\d.]+/s`), "REQUESTS"},
+	{regexp.MustCompile(`(?m)(^ +(\d+ .* [A-Z_]+|…)\n)+`), "KINDS\n"},
+	{regexp.MustCompile(`(?m)^(read|memory) +.*\d [kMG]?B.*$`), "$1 SIZES"},
 	{regexp.MustCompile(`\b\d+ sources?\b`), "SOURCES"}, // without what was compiled on the way here
 	{regexp.MustCompile(`\bbytecode +\d+`), "BYTECODE"},
 	{regexp.MustCompile(`\bPython 3\.12\.\d+`), "PYTHON"},
