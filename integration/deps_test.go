@@ -42,6 +42,7 @@ var arrows = map[string][]string{
 	"store/bytecode/internal/imports":  {},
 	"store/confine":                    {},
 	"store/fetch":                      {"manifest/digest", "manifest/lock", "manifest/wheel", "store"},
+	"store/verify":                     {"manifest/digest", "manifest/tree", "manifest/wheel"},
 	"store/resolve":                    {"manifest/interp", "manifest/lock", "manifest/marker", "manifest/pyver", "manifest/tag"},
 
 	"fusefs/view":  {"manifest/digest", "manifest/tree"},
