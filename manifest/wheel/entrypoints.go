@@ -22,11 +22,11 @@ const (
 	guiScripts     = "gui_scripts"
 )
 
-// parseEntryPoints reads the scripts of entry_points.txt, console before gui.
+// ParseEntryPoints reads the scripts of entry_points.txt, console before gui.
 // The file is INI as importlib.metadata reads it, narrowed to where configparser
 // agrees. Other groups belong to other readers and are not looked at.
 // A name that comes twice means its last line, and a warning.
-func parseEntryPoints(b []byte) (points []EntryPoint, warnings []string, err error) {
+func ParseEntryPoints(b []byte) (points []EntryPoint, warnings []string, err error) {
 	lines, err := splitINI(b)
 	if err != nil {
 		return nil, nil, err

@@ -32,7 +32,7 @@ const (
 // the CRC-32 and, where it is not empty, the sum that RECORD lists. The packed
 // bytes must be used up. It returns the SHA-256 of what was written, also
 // beside an error that says that RECORD lists another.
-func (a *archive) copyMember(dst io.Writer, m *member, listed recordSum) (digest.Digest, error) {
+func (a *archive) copyMember(dst io.Writer, m *member, listed RecordSum) (digest.Digest, error) {
 	u := unpackers.Get().(*unpacker)
 	defer u.release()
 	d, err := u.copy(dst, a.r, m, listed)
@@ -48,7 +48,7 @@ func (a *archive) readMember(m *member, limit int64) ([]byte, error) {
 		return nil, invalidf("member %q has %d bytes, want at most %d", m.name, m.size, limit)
 	}
 	var b bytes.Buffer
-	if _, err := a.copyMember(&b, m, recordSum{}); err != nil {
+	if _, err := a.copyMember(&b, m, RecordSum{}); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil
@@ -98,7 +98,7 @@ func (u *unpacker) release() {
 	unpackers.Put(u)
 }
 
-func (u *unpacker) copy(dst io.Writer, r io.ReaderAt, m *member, listed recordSum) (digest.Digest, error) {
+func (u *unpacker) copy(dst io.Writer, r io.ReaderAt, m *member, listed RecordSum) (digest.Digest, error) {
 	produced, err := u.open(r, m)
 	if err != nil {
 		return digest.Digest{}, err

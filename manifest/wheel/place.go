@@ -230,8 +230,8 @@ func (w *Wheel) file(p place, m int) (File, error) {
 	if mode&typeMask == typeSymlink {
 		w.info.warnf("%q is a symbolic link in the archive; it becomes a file that holds the link's target", src.name)
 	}
-	if sum := w.sums[m]; sum.algorithm == "sha256" && !w.opt.AllowBadRecord {
-		f.Digest = digest.Digest(sum.sum)
+	if sum := w.sums[m]; sum.Algorithm == "sha256" && !w.opt.AllowBadRecord {
+		f.Digest = digest.Digest(sum.Sum)
 	}
 	if p.scheme != Scripts {
 		return f, nil

@@ -13,23 +13,23 @@ import (
 	"unicode/utf8"
 )
 
-// A recordRow is one row of RECORD (packaging.python.org, "Recording installed
+// A RecordRow is one row of RECORD (packaging.python.org, "Recording installed
 // projects"): a path, the sum of its bytes and their number.
-type recordRow struct {
-	path string // as listed
-	sum  recordSum
-	size int64 // -1 where the row has none
+type RecordRow struct {
+	Path string // as listed
+	Sum  RecordSum
+	Size int64 // in bytes, -1 where the row has none
 }
 
-// A recordSum is a hash as RECORD lists it. The zero recordSum lists none.
-type recordSum struct {
-	algorithm string
-	sum       []byte
+// A RecordSum is a hash as RECORD lists it. The zero RecordSum lists none.
+type RecordSum struct {
+	Algorithm string // "sha256", "sha384" or "sha512"
+	Sum       []byte
 }
 
 // newHash returns the hash to compute beside SHA-256, or nil.
-func (s recordSum) newHash() hash.Hash {
-	switch s.algorithm {
+func (s RecordSum) newHash() hash.Hash {
+	switch s.Algorithm {
 	case "sha384":
 		return sha512.New384()
 	case "sha512":
@@ -39,11 +39,11 @@ func (s recordSum) newHash() hash.Hash {
 }
 
 // check compares the sum that was computed with the one that is listed.
-func (s recordSum) check(sum []byte) error {
-	if s.algorithm == "" || bytes.Equal(s.sum, sum) {
+func (s RecordSum) check(sum []byte) error {
+	if s.Algorithm == "" || bytes.Equal(s.Sum, sum) {
 		return nil
 	}
-	return invalidRecordf("%s is %s, RECORD says %s", s.algorithm, encodeSum(sum), encodeSum(s.sum))
+	return invalidRecordf("%s is %s, RECORD says %s", s.Algorithm, encodeSum(sum), encodeSum(s.Sum))
 }
 
 func encodeSum(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
@@ -54,30 +54,31 @@ var sumSizes = map[string]int{"sha256": 32, "sha384": 48, "sha512": 64}
 
 // parseSum reads "sha256=" and an urlsafe base64 sum without padding; padding,
 // which some builders leave in place, is accepted. No text is no sum.
-func parseSum(s string) (recordSum, error) {
+func parseSum(s string) (RecordSum, error) {
 	if s == "" {
-		return recordSum{}, nil
+		return RecordSum{}, nil
 	}
 	algorithm, text, _ := strings.Cut(s, "=")
 	size, ok := sumSizes[algorithm]
 	if !ok {
-		return recordSum{}, fmt.Errorf("hash %.200q, want one of sha256, sha384 and sha512", s)
+		return RecordSum{}, fmt.Errorf("hash %.200q, want one of sha256, sha384 and sha512", s)
 	}
 	sum, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
 	if err != nil || len(sum) != size {
-		return recordSum{}, fmt.Errorf("hash %.200q is not the urlsafe base64 of %d bytes", s, size)
+		return RecordSum{}, fmt.Errorf("hash %.200q is not the urlsafe base64 of %d bytes", s, size)
 	}
-	return recordSum{algorithm, sum}, nil
+	return RecordSum{algorithm, sum}, nil
 }
 
-// parseRecord reads the rows of RECORD. It asks bad what to make of a row that
-// it can't read: an error ends the reading, nil leaves out the row.
-func parseRecord(b []byte, bad func(error) error) ([]recordRow, error) {
+// ParseRecord reads the rows of a RECORD file, a wheel's or an installed one. It
+// asks bad what to make of a row that it can't read: an error ends the reading,
+// nil leaves out the row.
+func ParseRecord(b []byte, bad func(error) error) ([]RecordRow, error) {
 	if !utf8.Valid(b) {
 		return nil, bad(invalidRecordf("RECORD is not UTF-8"))
 	}
 	text := string(b)
-	rows := make([]recordRow, 0, strings.Count(text, "\n")+1)
+	rows := make([]RecordRow, 0, strings.Count(text, "\n")+1)
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
@@ -97,24 +98,24 @@ func parseRecord(b []byte, bad func(error) error) ([]recordRow, error) {
 	return rows, nil
 }
 
-func parseRow(line string) (recordRow, error) {
+func parseRow(line string) (RecordRow, error) {
 	f, err := splitCSV(line)
 	if err != nil {
-		return recordRow{}, err
+		return RecordRow{}, err
 	}
 	if len(f) != 3 {
-		return recordRow{}, fmt.Errorf("%d fields, want path, hash and size: %.200q", len(f), line)
+		return RecordRow{}, fmt.Errorf("%d fields, want path, hash and size: %.200q", len(f), line)
 	}
-	row := recordRow{path: f[0], size: -1}
-	if row.sum, err = parseSum(f[1]); err != nil {
-		return recordRow{}, fmt.Errorf("%.200q: %w", row.path, err)
+	row := RecordRow{Path: f[0], Size: -1}
+	if row.Sum, err = parseSum(f[1]); err != nil {
+		return RecordRow{}, fmt.Errorf("%.200q: %w", row.Path, err)
 	}
 	if f[2] != "" {
 		size, err := strconv.ParseUint(f[2], 10, 63)
 		if err != nil {
-			return recordRow{}, fmt.Errorf("%.200q: size %.200q is not a number of bytes", row.path, f[2])
+			return RecordRow{}, fmt.Errorf("%.200q: size %.200q is not a number of bytes", row.Path, f[2])
 		}
-		row.size = int64(size)
+		row.Size = int64(size)
 	}
 	return row, nil
 }
@@ -191,7 +192,7 @@ func (w *Wheel) readRecord(l *listing) error {
 	if err != nil {
 		return err
 	}
-	rows, err := parseRecord(b, w.badRecord)
+	rows, err := ParseRecord(b, w.badRecord)
 	if err != nil {
 		return err
 	}
@@ -199,18 +200,18 @@ func (w *Wheel) readRecord(l *listing) error {
 }
 
 // attach holds each row to its member, and each member to having a row.
-func (w *Wheel) attach(l *listing, rows []recordRow) error {
+func (w *Wheel) attach(l *listing, rows []RecordRow) error {
 	listed := make([]bool, len(l.members))
 	for _, row := range rows {
 		// Rows such as "/x" and "./x" are seen in old wheels and mean "x".
-		path, err := cleanPath(strings.TrimLeft(row.path, "/"))
+		path, err := cleanPath(strings.TrimLeft(row.Path, "/"))
 		if err != nil {
-			return invalidf("RECORD row %.200q leaves the directory it is installed in", row.path)
+			return invalidf("RECORD row %.200q leaves the directory it is installed in", row.Path)
 		}
 		m, ok := l.byPath[path]
 		if !ok {
-			if !strings.HasSuffix(row.path, "/") {
-				w.info.warnf("RECORD lists %.200q, which is not in the wheel", row.path)
+			if !strings.HasSuffix(row.Path, "/") {
+				w.info.warnf("RECORD lists %.200q, which is not in the wheel", row.Path)
 			}
 			continue
 		}
@@ -236,17 +237,17 @@ func (w *Wheel) attach(l *listing, rows []recordRow) error {
 }
 
 // attachRow sets the sum of member m; again says that an earlier row did.
-func (w *Wheel) attachRow(m int, row recordRow, again bool) error {
+func (w *Wheel) attachRow(m int, row RecordRow, again bool) error {
 	size := w.archive.members[m].size
 	switch {
-	case row.sum.algorithm == "":
-		return invalidRecordf("RECORD has no hash for %q", row.path)
-	case row.size >= 0 && row.size != size:
-		return invalidRecordf("member %q has %d bytes, RECORD says %d", row.path, size, row.size)
-	case again && (row.sum.algorithm != w.sums[m].algorithm || !slices.Equal(row.sum.sum, w.sums[m].sum)):
-		return invalidRecordf("RECORD lists %q twice, with different hashes", row.path)
+	case row.Sum.Algorithm == "":
+		return invalidRecordf("RECORD has no hash for %q", row.Path)
+	case row.Size >= 0 && row.Size != size:
+		return invalidRecordf("member %q has %d bytes, RECORD says %d", row.Path, size, row.Size)
+	case again && (row.Sum.Algorithm != w.sums[m].Algorithm || !slices.Equal(row.Sum.Sum, w.sums[m].Sum)):
+		return invalidRecordf("RECORD lists %q twice, with different hashes", row.Path)
 	}
-	w.sums[m] = row.sum
+	w.sums[m] = row.Sum
 	return nil
 }
 

@@ -95,7 +95,7 @@ func compareZip(t *testing.T, b []byte) {
 	var got [][2]string
 	for i := range a.members {
 		m := &a.members[i]
-		d, err := a.copyMember(io.Discard, m, recordSum{})
+		d, err := a.copyMember(io.Discard, m, RecordSum{})
 		if err != nil {
 			return
 		}
@@ -119,7 +119,7 @@ func compareZip(t *testing.T, b []byte) {
 
 // compareRecord demands that csv reads the same rows from what is accepted.
 func compareRecord(t *testing.T, b []byte) {
-	rows, err := parseRecord(b, func(err error) error { return err })
+	rows, err := ParseRecord(b, func(err error) error { return err })
 	if err != nil {
 		return
 	}
@@ -140,7 +140,7 @@ func compareRecord(t *testing.T, b []byte) {
 			size, err = strconv.ParseInt(f[2], 10, 64)
 		}
 		sum, sumErr := parseSum(f[1])
-		if err != nil || sumErr != nil || row.path != f[0] || row.size != size || !reflect.DeepEqual(row.sum, sum) {
+		if err != nil || sumErr != nil || row.Path != f[0] || row.Size != size || !reflect.DeepEqual(row.Sum, sum) {
 			t.Errorf("row %+v, csv has %q", row, f)
 		}
 	}
@@ -149,7 +149,7 @@ func compareRecord(t *testing.T, b []byte) {
 // comparePoints demands that importlib.metadata, and configparser where it
 // knows the syntax, read the same scripts from what is accepted.
 func comparePoints(t *testing.T, b []byte) {
-	points, _, err := parseEntryPoints(b)
+	points, _, err := ParseEntryPoints(b)
 	if err != nil {
 		return
 	}

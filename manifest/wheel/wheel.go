@@ -79,7 +79,7 @@ func invalidRecordf(format string, args ...any) error {
 type Wheel struct {
 	archive *archive
 	opt     Options
-	sums    []recordSum // by member
+	sums    []RecordSum // by member
 	files   []int       // member of each of info.Files
 	rest    []int       // members that are not installed
 	// twins holds, by member, the members that must have the same bytes.
@@ -116,7 +116,7 @@ func open(r io.ReaderAt, size int64, file tag.WheelName, opt Options) (*Wheel, e
 	w := &Wheel{
 		archive: a,
 		opt:     opt,
-		sums:    make([]recordSum, len(a.members)),
+		sums:    make([]RecordSum, len(a.members)),
 		twins:   map[int][]int{},
 		info:    &Info{Build: file.Build.String()},
 	}
@@ -269,7 +269,7 @@ func (w *Wheel) readMetadata(l *listing, file tag.WheelName) error {
 }
 
 func (w *Wheel) parseEntryPoints(b []byte) error {
-	points, warnings, err := parseEntryPoints(b)
+	points, warnings, err := ParseEntryPoints(b)
 	w.info.EntryPoints = points
 	for _, s := range warnings {
 		w.info.warnf("%s", s)

@@ -283,7 +283,7 @@ func TestEntryPoints(t *testing.T) {
 		{"not UTF-8", "[console_scripts]\na\xff = m:f\n", "", "not UTF-8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			points, warnings, err := parseEntryPoints([]byte(tt.text))
+			points, warnings, err := ParseEntryPoints([]byte(tt.text))
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("error %v, want %q", err, tt.err)
