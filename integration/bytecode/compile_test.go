@@ -26,8 +26,8 @@ func TestCompileInterrupted(t *testing.T) {
 	} {
 		t.Run(argv[1], func(t *testing.T) {
 			e, _ := withInstallation(t, spec)
-			c := e.start(t, append([]string{filepath.Join(bin, argv[0])}, argv[1:]...)...)
-			e.await(t, func() string {
+			c := e.Start(t, e.Dir, append([]string{filepath.Join(bin, argv[0])}, argv[1:]...)...)
+			sandbox.Eventually(t, func() string {
 				if n := len(entries(t, e.Store())); n < 5 {
 					return fmt.Sprintf("%d sources are compiled", n)
 				}
@@ -37,9 +37,9 @@ func TestCompileInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := c.Wait(); c.ProcessState.ExitCode() != interrupted {
-				t.Errorf("%v, want exit code %d; it said %s", err, interrupted, &c.said)
+				t.Errorf("%v, want exit code %d; it said %s", err, interrupted, &c.Said)
 			}
-			if said := c.said.String(); !strings.Contains(said, "which is kept") {
+			if said := c.Said.String(); !strings.Contains(said, "which is kept") {
 				t.Errorf("it said %s, want what is kept", said)
 			}
 			if left := sandbox.Leaks(e.Dir); left != "" {

@@ -2,6 +2,7 @@ package bytecode
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"testing"
 
@@ -61,11 +62,16 @@ func TestInterpreterChanges(t *testing.T) {
 			t.Parallel() // an interpreter that hangs is waited for
 			e, original := withInstallation(t, demo)
 			venv := e.mount(t, ".venv")
-			before := e.start(t, interpreter(venv), "-c", "import sys; sys.stdin.read(); import demo.work; assert demo.work.double(3) == 6")
+			before := e.Start(t, e.Dir, interpreter(venv), "-c", "import sys; open('runs', 'x').close(); sys.stdin.read(); import demo.work; assert demo.work.double(3) == 6")
+			sandbox.Eventually(t, func() string {
+				if _, err := os.Stat(filepath.Join(e.Dir, "runs")); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
 			test.change(t, e)
-			before.stdin.Close()
-			if err := before.Wait(); err != nil {
-				t.Errorf("a process that was running: %v\n%s", err, &before.said)
+			if err := before.End(); err != nil {
+				t.Errorf("a process that was running: %v\n%s", err, &before.Said)
 			}
 			for range 2 {
 				r := e.Run(t, "env", "PYTHONPATH="+sitePackages(t, venv), original, "-c", "import demo.work; print(demo.work.double(3))")

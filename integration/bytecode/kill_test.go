@@ -91,15 +91,15 @@ func TestKills(t *testing.T) {
 		venvs := []string{e.mount(t, "one"), e.mount(t, "two")}
 		servers := round%3 == 2
 		done := make(chan struct{})
-		var imports []*command
+		var imports []*sandbox.Command
 		for _, venv := range venvs {
-			imports = append(imports, e.start(t, interpreter(venv), "-c", fmt.Sprintf("import chain%d.m0", round)))
+			imports = append(imports, e.Start(t, e.Dir, interpreter(venv), "-c", fmt.Sprintf("import chain%d.m0", round)))
 		}
 		go func() {
 			defer close(done)
 			for i, c := range imports {
 				if err := c.Wait(); err != nil && !servers {
-					t.Errorf("round %d, import in %s: %v\n%s", round, venvs[i], err, &c.said)
+					t.Errorf("round %d, import in %s: %v\n%s", round, venvs[i], err, &c.Said)
 				}
 			}
 		}()
@@ -131,21 +131,18 @@ func (e *environment) killUntil(t *testing.T, done <-chan struct{}, servers bool
 			return kills
 		case <-time.After(time.Duration(random.Int64N(int64(20 * time.Millisecond)))):
 		}
-		var victims []int
-		for _, p := range slices.Concat(hosts(e.Dir), compilers(e.Dir)) {
-			victims = append(victims, p.pid)
-		}
+		victims := slices.Concat(hosts(t, e.Dir), compilers(t, e.Dir))
 		if servers && len(victims) > 0 {
-			pids, err := sandbox.Servers(e.Dir)
+			serving, err := sandbox.Servers(e.Dir)
 			if err != nil {
 				t.Error(err)
 			}
-			victims = append(victims, pids...)
+			victims = append(victims, serving...)
 		}
 		if len(victims) == 0 {
 			continue
 		}
-		if syscall.Kill(victims[random.IntN(len(victims))], syscall.SIGKILL) == nil {
+		if syscall.Kill(victims[random.IntN(len(victims))].PID, syscall.SIGKILL) == nil {
 			kills++
 		}
 	}
@@ -163,8 +160,8 @@ func TestServerKilledMeanwhile(t *testing.T) {
 	const length = 60
 	e, _ := withInstallation(t, chains(1, length))
 	venv := e.mount(t, ".venv")
-	importing := e.start(t, interpreter(venv), "-c", "import chain0.m0")
-	e.await(t, func() string {
+	importing := e.Start(t, e.Dir, interpreter(venv), "-c", "import chain0.m0")
+	sandbox.Eventually(t, func() string {
 		if len(entries(t, e.Store())) == 0 {
 			return "nothing is compiled"
 		}

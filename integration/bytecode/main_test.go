@@ -5,18 +5,13 @@
 package bytecode
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sitefs/sitefs/integration/sandbox"
 	"github.com/sitefs/sitefs/integration/wheelhouse"
@@ -26,9 +21,6 @@ import (
 var bin string
 
 func TestMain(m *testing.M) { sandbox.Main(m, &bin, nil) }
-
-// patience is how long a test waits for what takes milliseconds.
-const patience = 30 * time.Second
 
 // An environment is a home with wheels in it that a lock file pins, and the
 // interpreter they are for. Its commands may write bytecode.
@@ -102,52 +94,12 @@ func (e *environment) runIn(t *testing.T, stdin string, argv ...string) sandbox.
 	return e.Run(t, append([]string{"sh", "-c", `exec "$@" <stdin`, "sh"}, argv...)...)
 }
 
-// start starts a command whose end the test waits for by itself. It is killed
-// when the test ends.
-func (e *environment) start(t *testing.T, argv ...string) *command {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	c := &command{Cmd: exec.CommandContext(ctx, argv[0], argv[1:]...)}
-	c.Dir, c.Env = e.Dir, e.Env
-	c.Stdout, c.Stderr = &c.said, &c.said
-	var err error
-	if c.stdin, err = c.StdinPipe(); err == nil {
-		err = c.Start()
-	}
-	if err != nil {
-		cancel()
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cancel()
-		c.Wait() // a second time is an error that says so
-	})
-	return c
-}
-
-// A command runs beside the test.
-type command struct {
-	*exec.Cmd
-	stdin io.Closer    // an empty input, once it is closed
-	said  bytes.Buffer // on both outputs; to be read when it has ended
-}
-
-// await waits for a state of other processes.
-func (e *environment) await(t *testing.T, problem func() string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := sandbox.Await(ctx, problem); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // awaitNoCompilers waits until no compiler host and no process of an interpreter
 // in the home is left.
 func (e *environment) awaitNoCompilers(t *testing.T) {
 	t.Helper()
-	e.await(t, func() string {
-		if left := processesOf(e.Dir); len(left) > 0 {
+	sandbox.Eventually(t, func() string {
+		if left := processesOf(t, e.Dir); len(left) > 0 {
 			return fmt.Sprintf("left behind: %v", left)
 		}
 		return ""

@@ -20,20 +20,20 @@ func TestCompiledOnce(t *testing.T) {
 	const n = 60
 	e := newEnvironment(t, sandbox.PythonVersion(t, "3.12"), wheelhouse.Spec{Name: "chain", Version: "1.0", Files: modules("chain", n, 20)})
 	venvs := []string{e.mount(t, "one"), e.mount(t, "two")}
-	var imports []*command
+	var imports []*sandbox.Command
 	for _, venv := range venvs {
-		imports = append(imports, e.start(t, interpreter(venv), "-c", "import chain.m0"))
+		imports = append(imports, e.Start(t, e.Dir, interpreter(venv), "-c", "import chain.m0"))
 	}
 	for i, c := range imports {
 		if err := c.Wait(); err != nil {
-			t.Fatalf("import in %s: %v\n%s", venvs[i], err, &c.said)
+			t.Fatalf("import in %s: %v\n%s", venvs[i], err, &c.Said)
 		}
 	}
 	const sources = n + 1 // and __init__.py
 	if got := entries(t, e.Store()); len(got) != sources {
 		t.Errorf("the store has %d files of bytecode, want %d", len(got), sources)
 	}
-	e.await(t, func() string { // what was compiled ahead is counted behind the import
+	sandbox.Eventually(t, func() string { // what was compiled ahead is counted behind the import
 		var compiled int64
 		for _, venv := range venvs {
 			s := e.status(t, venv).Bytecode
@@ -60,15 +60,15 @@ func TestCompiledOnce(t *testing.T) {
 func TestOneFile(t *testing.T) {
 	e := newEnvironment(t, sandbox.PythonVersion(t, "3.12"), demo)
 	venvs := []string{e.mount(t, "one"), e.mount(t, "two")}
-	var stats []*command
+	var stats []*sandbox.Command
 	for range 50 {
 		for _, venv := range venvs {
-			stats = append(stats, e.start(t, "stat", pyc(filepath.Join(sitePackages(t, venv), "demo/work.py"), "cpython-312")))
+			stats = append(stats, e.Start(t, e.Dir, "stat", pyc(filepath.Join(sitePackages(t, venv), "demo/work.py"), "cpython-312")))
 		}
 	}
 	for _, c := range stats {
 		if err := c.Wait(); err != nil {
-			t.Errorf("stat: %v: %s", err, &c.said)
+			t.Errorf("stat: %v: %s", err, &c.Said)
 		}
 	}
 	if one, two := e.status(t, venvs[0]).Bytecode, e.status(t, venvs[1]).Bytecode; one.Compiled+two.Compiled != 1 {
@@ -83,7 +83,7 @@ func TestCompilersComeAndGo(t *testing.T) {
 	e, _ := withInstallation(t, demo)
 	venv := e.mount(t, ".venv")
 	work := filepath.Join(sitePackages(t, venv), "demo/work.py")
-	if left := processesOf(e.Dir); len(left) > 0 {
+	if left := processesOf(t, e.Dir); len(left) > 0 {
 		t.Errorf("before the first question there are %v", left)
 	}
 	e.expectCompiles(t, work, "cpython-312")
@@ -97,10 +97,10 @@ func (e *environment) expectCompiles(t *testing.T, source, suffix string) {
 	if !served(t, source, suffix) {
 		t.Errorf("there is no bytecode for %s", suffix)
 	}
-	if got := hosts(e.Dir); len(got) != 1 {
+	if got := hosts(t, e.Dir); len(got) != 1 {
 		t.Errorf("the compiler hosts are %v, want one", got)
 	}
-	if got := compilers(e.Dir); len(got) == 0 || len(got) > runtime.NumCPU() {
+	if got := compilers(t, e.Dir); len(got) == 0 || len(got) > runtime.NumCPU() {
 		t.Errorf("the compilers are %v, want one at least and no more than the %d cores", got, runtime.NumCPU())
 	}
 }
@@ -118,22 +118,22 @@ func TestHundredWait(t *testing.T) {
 	slow := filepath.Join(sitePackages(t, venv), "slow")
 	module := func(i int) string { return pyc(filepath.Join(slow, fmt.Sprintf("m%d.py", i)), "cpython-312") }
 	e.Must(t, "stat", module(waiting)) // starts the compiler host
-	running := hosts(e.Dir)
+	running := hosts(t, e.Dir)
 	if len(running) != 1 {
 		t.Fatalf("the compiler hosts are %v, want one", running)
 	}
-	if err := syscall.Kill(running[0].pid, syscall.SIGSTOP); err != nil {
+	if err := syscall.Kill(running[0].PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	resume := sync.OnceFunc(func() { syscall.Kill(running[0].pid, syscall.SIGCONT) })
+	resume := sync.OnceFunc(func() { syscall.Kill(running[0].PID, syscall.SIGCONT) })
 	defer resume()
 
 	before := e.status(t, venv).Requests["LOOKUP"]
-	var stats []*command
+	var stats []*sandbox.Command
 	for i := range waiting {
-		stats = append(stats, e.start(t, "stat", module(i)))
+		stats = append(stats, e.Start(t, e.Dir, "stat", module(i)))
 	}
-	e.await(t, func() string {
+	sandbox.Eventually(t, func() string {
 		if n := e.status(t, venv).Requests["LOOKUP"] - before; n < waiting {
 			return fmt.Sprintf("there are %d LOOKUPs, want %d", n, waiting)
 		}
@@ -152,7 +152,7 @@ func TestHundredWait(t *testing.T) {
 	resume()
 	for i, c := range stats {
 		if err := c.Wait(); err != nil {
-			t.Errorf("stat of the bytecode of module %d: %v: %s", i, err, &c.said)
+			t.Errorf("stat of the bytecode of module %d: %v: %s", i, err, &c.Said)
 		}
 	}
 }

@@ -85,7 +85,7 @@ func fill(t *testing.T, name string) {
 func (e *environment) sweep(t *testing.T) {
 	t.Helper()
 	e.Must(t, "sitefs", "umount", "--all")
-	e.await(t, func() string { return sandbox.Leaks(e.Dir) })
+	sandbox.Eventually(t, func() string { return sandbox.Leaks(e.Dir) })
 	e.awaitNoCompilers(t)
 }
 

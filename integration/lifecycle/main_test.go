@@ -4,12 +4,9 @@
 package lifecycle
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,23 +77,13 @@ func expect(t *testing.T, h *sandbox.Home, dir, want string) {
 	}
 }
 
-// await waits until problem says nothing.
-func await(t *testing.T, problem func() string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := sandbox.Await(ctx, problem); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // kill ends every process of the mounts in the home at once, as the kernel does
 // when memory is short, and waits until the mount on dir is dead.
 func kill(t *testing.T, h *sandbox.Home, dir string) {
 	t.Helper()
-	await(t, func() string {
-		for _, pid := range processes(t, h) {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+	sandbox.Eventually(t, func() string {
+		for _, p := range servers(t, h) {
+			if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
 				t.Fatal(err)
 			}
 		}
@@ -108,26 +95,12 @@ func kill(t *testing.T, h *sandbox.Home, dir string) {
 	})
 }
 
-// processes returns the pids of the supervisors and workers of the home's mounts.
-func processes(t *testing.T, h *sandbox.Home) []int {
+// servers returns the supervisors and workers of the home's mounts.
+func servers(t *testing.T, h *sandbox.Home) []sandbox.Process {
 	t.Helper()
-	entries, err := os.ReadDir("/proc")
+	found, err := sandbox.Servers(h.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var pids []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err != nil {
-			continue // it ended
-		}
-		if bytes.Contains(cmdline, []byte("\x00mount-")) && bytes.Contains(cmdline, []byte(h.Dir+"/")) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
+	return found
 }

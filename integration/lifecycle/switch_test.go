@@ -54,11 +54,11 @@ func TestSwitchIsNeverEmpty(t *testing.T) {
 		t.Errorf("in %d looks %d environments were seen, want 2", looks, len(seen))
 	}
 	// The old ones are gone with their users.
-	await(t, func() string {
+	sandbox.Eventually(t, func() string {
 		if mounts, err := sandbox.Mounts(h.Dir); err != nil || len(mounts) != 1 {
 			return strings.Join(mounts, " ")
 		}
-		if n := len(processes(t, h)); n != 2 {
+		if n := len(servers(t, h)); n != 2 {
 			return "there are more processes than one supervisor and its worker"
 		}
 		return ""

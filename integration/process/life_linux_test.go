@@ -206,24 +206,8 @@ func TestServerIsKilled(t *testing.T) {
 // and then its worker.
 func killMount(t *testing.T, s status) {
 	t.Helper()
-	kill(t, s.PID)
-	kill(t, s.Worker)
-}
-
-// kill ends a process of a mount, and waits until it has: a mount is dead when the process is.
-func kill(t *testing.T, pid int) {
-	t.Helper()
-	fd, err := pidfd(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fd.Close()
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	if err := awaitEnd(fd); err != nil {
-		t.Fatal(err)
-	}
+	sandbox.Kill(t, s.PID)
+	sandbox.Kill(t, s.Worker)
 }
 
 func TestUnmountNamesTheCommand(t *testing.T) {

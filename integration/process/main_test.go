@@ -196,20 +196,10 @@ type status struct {
 	}
 }
 
-// await waits for a state of other processes.
-func (u *user) await(problem func() string) {
-	u.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := sandbox.Await(ctx, problem); err != nil {
-		u.t.Fatal(err)
-	}
-}
-
 // awaitState waits until the states of the mounts are those.
 func (u *user) awaitState(want ...string) {
 	u.t.Helper()
-	u.await(func() string {
+	sandbox.Eventually(u.t, func() string {
 		var got []string
 		for _, s := range u.status() {
 			got = append(got, s.State)
@@ -236,7 +226,7 @@ func (u *user) expectNothingLeft() {
 func (u *user) contents(name string) string {
 	u.t.Helper()
 	var data []byte
-	u.await(func() string {
+	sandbox.Eventually(u.t, func() string {
 		var err error
 		if data, err = os.ReadFile(u.path(name)); err != nil {
 			return err.Error()

@@ -2,7 +2,6 @@ package process
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -102,9 +101,7 @@ func (tty *terminal) send(keys string) {
 // expect waits until the terminal shows text, behind what was expected before.
 func (tty *terminal) expect(text string) {
 	tty.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	err := sandbox.Await(ctx, func() string {
+	sandbox.Eventually(tty.t, func() string {
 		tty.mu.Lock()
 		defer tty.mu.Unlock()
 		at := strings.Index(tty.seen.String(), text)
@@ -114,9 +111,6 @@ func (tty *terminal) expect(text string) {
 		tty.seen.Next(at + len(text))
 		return ""
 	})
-	if err != nil {
-		tty.t.Fatal(err)
-	}
 }
 
 // The keys that send signals, as a new terminal has them.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,10 @@ const limit = 2 * time.Minute
 type Home struct {
 	Dir string
 	Env []string
+
+	// As is what the command lines begin with, such as a program that runs them as
+	// another user.
+	As []string
 }
 
 // NewHome returns a home for commands that find the program in bin. When the test
@@ -37,9 +42,7 @@ func NewHome(t testing.TB, bin, python string) *Home {
 	h := &Home{Dir: dir, Env: Environ(dir, bin, python)}
 	t.Cleanup(func() {
 		h.Run(t, "sitefs", "umount", "--all")
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
-		if err := Await(ctx, func() string { return Leaks(dir) }); err != nil {
+		if err := await(limit, func() string { return Leaks(dir) }); err != nil {
 			t.Error(err)
 			h.detach(t)
 		}
@@ -89,18 +92,24 @@ type Result struct {
 	Stderr string
 }
 
-// Run runs a command in the home directory and waits for it. What it is called is
-// looked up on the PATH of the home.
+// Command returns a command of the home's user in a directory, which need not be one
+// that the test itself may enter. What it is called is looked up on the PATH of the
+// home.
+func (h *Home) Command(ctx context.Context, dir string, argv ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, "/usr/bin/env", slices.Concat(h.As, []string{"env", "-C", dir}, argv)...)
+	c.Env = append(slices.Clone(h.Env), "PWD="+dir)
+	c.WaitDelay = time.Second // what the command started may hold the pipes
+	return c
+}
+
+// Run runs a command in the home directory and waits for it.
 func (h *Home) Run(t testing.TB, argv ...string) Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
-	c := exec.CommandContext(ctx, "/usr/bin/env", argv...)
-	c.Dir = h.Dir
-	c.Env = append(slices.Clone(h.Env), "PWD="+h.Dir)
+	c := h.Command(ctx, h.Dir, argv...)
 	c.Stdout, c.Stderr = &stdout, &stderr
-	c.WaitDelay = time.Second // what the command started may hold the pipes
 	err := c.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -180,4 +189,29 @@ func PythonVersion(t testing.TB, version string) string {
 		t.Skipf("needs Python %s: %v", version, err)
 	}
 	return path
+}
+
+// SystemPython is an interpreter that is in nobody's home.
+const SystemPython = "/usr/bin/python3"
+
+// Nobody is an account without any rights, and its group (Debian's numbers).
+const Nobody = 65534
+
+// As is the start of a command line that the user of a number runs, in the group of
+// that number.
+func As(uid int) []string {
+	id := strconv.Itoa(uid)
+	return []string{"setpriv", "--reuid", id, "--regid", id, "--clear-groups", "--"}
+}
+
+// GiveTo makes the home and all in it a user's, who runs its commands from then on.
+func (h *Home) GiveTo(t testing.TB, uid int) {
+	t.Helper()
+	err := filepath.WalkDir(h.Dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, uid, uid))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.As = As(uid)
 }

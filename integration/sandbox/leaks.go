@@ -1,13 +1,11 @@
 package sandbox
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 )
 
@@ -33,31 +31,6 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// Servers returns the pids of the servers of mounts beneath dir: supervisors and
-// workers.
-func Servers(dir string) ([]int, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err != nil {
-			continue // it ended
-		}
-		serves := bytes.Contains(cmdline, []byte("\x00mount-server\x00")) || bytes.Contains(cmdline, []byte("\x00mount-worker\x00"))
-		if serves && bytes.Contains(cmdline, []byte("\x00"+dir+"/")) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
-}
-
 // Leaks says what is left of the mounts of the home dir: mounts, servers, state
 // folders and mount points that sitefs made. "" is nothing.
 func Leaks(dir string) string {
@@ -70,7 +43,7 @@ func Leaks(dir string) string {
 	if len(mounts)+len(servers)+len(folders) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("left behind: mounts %q, servers %v, folders %q", mounts, servers, folders)
+	return fmt.Sprintf("left behind: mounts %q, servers %q, folders %q", mounts, servers, folders)
 }
 
 // folders returns the state folders and the mount points in the state home.

@@ -90,3 +90,15 @@ func NeedProgram(t testing.TB, name string) {
 		t.Skipf("needs %s: %v", name, err)
 	}
 }
+
+// NeedOrdinaryUser skips a test in which root becomes a user who mounts with
+// fusermount3.
+func NeedOrdinaryUser(t testing.TB) {
+	t.Helper()
+	NeedRoot(t, "to become somebody else")
+	NeedProgram(t, "setpriv")
+	NeedProgram(t, "fusermount3")
+	if fi, err := os.Stat("/dev/fuse"); err != nil || fi.Mode()&0o006 != 0o006 {
+		t.Skip("needs /dev/fuse open to all users: chmod 666 /dev/fuse")
+	}
+}

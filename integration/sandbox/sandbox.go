@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -105,5 +106,23 @@ func Await(ctx context.Context, problem func() string) error {
 			return fmt.Errorf("%w: %s", ctx.Err(), said)
 		case <-tick.C:
 		}
+	}
+}
+
+func await(patience time.Duration, problem func() string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return Await(ctx, problem)
+}
+
+// patience is how long a test waits for what takes milliseconds.
+const patience = 30 * time.Second
+
+// Eventually is Await for what takes milliseconds. It fails the test where that
+// takes half a minute.
+func Eventually(t testing.TB, problem func() string) {
+	t.Helper()
+	if err := await(patience, problem); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -1,0 +1,73 @@
+package sandbox
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Snapshot is what stands beneath a directory, by path: for each the kind, the
+// permissions, the size and the digest, or where a symlink leads. Two directories
+// of equal snapshots are the same to whoever reads them.
+type Snapshot map[string]string
+
+// TakeSnapshot reads all that is beneath dir but the paths for which leave is
+// true.
+func TakeSnapshot(dir string, leave func(path string) bool) (Snapshot, error) {
+	s := Snapshot{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil || leave(rel) {
+			return err
+		}
+		s[rel], err = describe(path, e)
+		return err
+	})
+	return s, err
+}
+
+func describe(path string, e fs.DirEntry) (string, error) {
+	info, err := e.Info()
+	if err != nil {
+		return "", err
+	}
+	switch e.Type() {
+	case fs.ModeSymlink:
+		to, err := os.Readlink(path)
+		return "-> " + to, err
+	case 0:
+		content, err := os.ReadFile(path)
+		return fmt.Sprintf("%v %d bytes %x", info.Mode(), len(content), sha256.Sum256(content)), err
+	}
+	return info.Mode().String(), nil
+}
+
+// Differ says how the snapshot differs from the one wanted. "" is not at all.
+func (s Snapshot) Differ(want Snapshot) string {
+	var all []string
+	for _, path := range slices.Sorted(maps.Keys(want)) {
+		if found, ok := s[path]; !ok {
+			all = append(all, fmt.Sprintf("%q is missing", path))
+		} else if found != want[path] {
+			all = append(all, fmt.Sprintf("%q is %s, want %s", path, found, want[path]))
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(s)) {
+		if _, ok := want[path]; !ok {
+			all = append(all, fmt.Sprintf("%q should not be there", path))
+		}
+	}
+	const enough = 5 // to see what is wrong
+	if n := len(all) - enough; n > 0 {
+		all = append(all[:enough], fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(all, "; ")
+}
