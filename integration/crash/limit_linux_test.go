@@ -20,25 +20,25 @@ func TestFewDescriptors(t *testing.T) {
 	e := newEnvironment(t, nil, numbered(files))
 	e.Must(t, append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, limit), "sh"}, inProject("--keep", "1m", "true")...)...)
 	server := e.only(t)
-	var commands []*command
+	var commands []*sandbox.Command
 	for range users {
-		commands = append(commands, e.start(t, e.Dir, inProject("--keep", "1m", "cat")...))
+		commands = append(commands, e.Start(t, e.Dir, inProject("--keep", "1m", "cat")...))
 	}
-	await(t, func() string {
+	sandbox.Eventually(t, func() string {
 		if n := descriptors(t, server.PID); n < limit-acceptMargin {
 			return fmt.Sprintf("the server has %d descriptors, want nearly %d", n, limit)
 		}
 		return ""
 	})
-	killWorker(t, server.PID)
+	sandbox.Kill(t, workerOf(t, server.PID))
 	var wg sync.WaitGroup
 	for i := range files {
-		wg.Go(func() { checkServes(t, server.Dir, i) })
+		wg.Go(func() { e.checkServes(t, server.Dir, i) })
 	}
 	wg.Wait()
 	for i, c := range commands {
-		if err := c.end(); err != nil {
-			t.Errorf("command %d: %v\n%s", i, err, &c.said)
+		if err := c.End(); err != nil {
+			t.Errorf("command %d: %v\n%s", i, err, &c.Said)
 		}
 	}
 	if s := e.only(t); len(s.Leases) != 0 {
@@ -59,9 +59,6 @@ func descriptors(t *testing.T, pid int) int {
 	return len(entries)
 }
 
-// nobody is an account without any rights (Debian's number).
-const nobody = 65534
-
 // The control socket is its user's, even where the folder lets others in.
 func TestStranger(t *testing.T) {
 	sandbox.NeedRoot(t, "to become somebody else")
@@ -77,7 +74,7 @@ func TestStranger(t *testing.T) {
 		t.Run(verb, func(t *testing.T) {
 			c := exec.Command(filepath.Join(bin, "sitefs"), verb, venv)
 			c.Env, c.Dir = e.Env, "/"
-			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: sandbox.Nobody, Gid: sandbox.Nobody}}
 			out, err := c.CombinedOutput()
 			if err == nil {
 				t.Errorf("%s by another user succeeds", verb)
@@ -87,5 +84,5 @@ func TestStranger(t *testing.T) {
 			}
 		})
 	}
-	checkServes(t, venv, 0)
+	e.checkServes(t, venv, 0)
 }

@@ -6,19 +6,14 @@ package crash
 
 import (
 	"archive/zip"
-	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sitefs/sitefs/fusefs/mount"
 	"github.com/sitefs/sitefs/integration/sandbox"
@@ -30,13 +25,10 @@ var bin string
 
 func TestMain(m *testing.M) { sandbox.Main(m, &bin, nil) }
 
-// patience is how long a test waits for what takes milliseconds.
-const patience = 30 * time.Second
-
 // An environment is a home with wheels that a lock file pins.
 type environment struct {
 	*sandbox.Home
-	python string // the interpreter that the wheels are for
+	python string // the interpreter that the wheels are for, pythonX.Y
 	wheels string // the folder of its wheels
 	pinned []wheelhouse.Wheel
 }
@@ -45,10 +37,13 @@ type environment struct {
 // of made ones.
 func newEnvironment(t *testing.T, names []string, specs ...wheelhouse.Spec) *environment {
 	t.Helper()
+	return newEnvironmentFor(t, sandbox.PythonVersion(t, "3.12"), names, specs...)
+}
+
+func newEnvironmentFor(t *testing.T, python string, names []string, specs ...wheelhouse.Spec) *environment {
+	t.Helper()
 	sandbox.NeedSitefs(t)
-	e := &environment{python: sandbox.PythonVersion(t, "3.12")}
-	t.Cleanup(func() { await(t, func() string { return leftWorkers(e.Dir, 0) }) }) // when nothing is mounted any more
-	e.Home = sandbox.NewHome(t, bin, e.python)
+	e := &environment{Home: sandbox.NewHome(t, bin, python), python: python}
 	e.Setenv("SITEFS_PYTHON", e.python)
 	e.wheels = filepath.Join(e.Dir, "wheels")
 	if err := os.Mkdir(e.wheels, 0o777); err != nil {
@@ -112,8 +107,8 @@ func inProject(words ...string) []string {
 }
 
 // sitePackages returns the folder of a mounted environment that is on sys.path.
-func sitePackages(venv string) string {
-	return filepath.Join(venv, "lib", "python3.12", "site-packages")
+func (e *environment) sitePackages(venv string) string {
+	return filepath.Join(venv, "lib", filepath.Base(e.python), "site-packages")
 }
 
 // interpreter returns the path of the mount's own interpreter.
@@ -146,59 +141,12 @@ func (e *environment) only(t *testing.T) mount.Status {
 // awaitState waits until the one mount that there is has a state.
 func (e *environment) awaitState(t *testing.T, state string) {
 	t.Helper()
-	await(t, func() string {
+	sandbox.Eventually(t, func() string {
 		if out := e.Must(t, "sitefs", "status", "--json"); !strings.Contains(out, fmt.Sprintf(`"state":%q`, state)) {
 			return fmt.Sprintf("no mount is %s: %s", state, out)
 		}
 		return ""
 	})
-}
-
-// await waits for a state of other processes.
-func await(t *testing.T, problem func() string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := sandbox.Await(ctx, problem); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// A command runs beside the test until end is called.
-type command struct {
-	*exec.Cmd
-	stdin io.Closer    // what the command waits for the end of
-	said  bytes.Buffer // on both outputs; to be read when it has ended
-}
-
-// start starts a command of the home in a directory. It is killed when the test
-// ends.
-func (e *environment) start(t *testing.T, dir string, argv ...string) *command {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	c := &command{Cmd: exec.CommandContext(ctx, "/usr/bin/env", argv...)}
-	c.Dir, c.Env = dir, e.Env
-	c.Stdout, c.Stderr = &c.said, &c.said
-	c.WaitDelay = time.Second
-	var err error
-	if c.stdin, err = c.StdinPipe(); err == nil {
-		err = c.Start()
-	}
-	if err != nil {
-		cancel()
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cancel()
-		c.Wait() // a second time is an error that says so
-	})
-	return c
-}
-
-// end closes the command's standard input and waits until it has ended.
-func (c *command) end() error {
-	c.stdin.Close()
-	return c.Wait()
 }
 
 // record returns what the RECORD of the pinned wheels says, in the form that
@@ -260,8 +208,8 @@ func fileText(i int) string { return fmt.Sprintf("the text of file %d\n", i) }
 
 // checkFile reads a file of the wheel that numbered makes. One that was not read
 // before has to be asked for.
-func checkFile(venv string, i int) error {
-	name := filepath.Join(sitePackages(venv), "numbered", fmt.Sprintf("file%d.txt", i))
+func (e *environment) checkFile(venv string, i int) error {
+	name := filepath.Join(e.sitePackages(venv), "numbered", fmt.Sprintf("file%d.txt", i))
 	b, err := os.ReadFile(name)
 	if err == nil && string(b) != fileText(i) {
 		err = fmt.Errorf("%s holds %q, want %q", name, b, fileText(i))
@@ -270,31 +218,9 @@ func checkFile(venv string, i int) error {
 }
 
 // checkServes fails the test where checkFile does.
-func checkServes(t *testing.T, venv string, i int) {
+func (e *environment) checkServes(t *testing.T, venv string, i int) {
 	t.Helper()
-	if err := checkFile(venv, i); err != nil {
+	if err := e.checkFile(venv, i); err != nil {
 		t.Error(err)
 	}
-}
-
-// leftWorkers says so if there are other workers of mounts in a home than n.
-func leftWorkers(home string, n int) string {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return err.Error()
-	}
-	var left []string
-	for _, entry := range entries {
-		cmdline, err := os.ReadFile("/proc/" + entry.Name() + "/cmdline")
-		if err != nil {
-			continue // no process, or it has ended
-		}
-		if args := string(cmdline); strings.Contains(args, "\x00mount-worker\x00") && strings.Contains(args, home) {
-			left = append(left, entry.Name())
-		}
-	}
-	if len(left) != n {
-		return fmt.Sprintf("%d workers in %s, want %d", len(left), home, n)
-	}
-	return ""
 }

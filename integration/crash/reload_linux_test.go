@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sitefs/sitefs/fusefs/mount"
+	"github.com/sitefs/sitefs/integration/sandbox"
 )
 
 // install puts a program into the home, in the place of one that may be running,
@@ -62,13 +63,13 @@ func runs(pid int, path string) bool {
 // supervisor become the new one, and the leases and the counters stay.
 func TestReload(t *testing.T) {
 	first, second := builds(t)
-	e := newEnvironment(t, []string{"numpy", "h11", "certifi"})
+	e := newEnvironment(t, published)
 	program := e.install(t, first)
 	e.Setenv("PATH", strings.Join([]string{filepath.Dir(program), filepath.Dir(e.python), "/usr/bin", "/bin"}, ":"))
-	user := e.start(t, e.Dir, inProject("--keep", "1m", "cat")...)
+	user := e.Start(t, e.Dir, inProject("--keep", "1m", "cat")...)
 	e.awaitState(t, mount.StateUsed)
 	before := e.only(t)
-	load := e.load(t, before.Dir)
+	load := e.load(t, before.Dir, published...)
 	for i, build := range [][]byte{second, first, second, first} {
 		program := e.install(t, build)
 		e.Must(t, "sitefs", "reload", before.Dir)
@@ -76,7 +77,7 @@ func TestReload(t *testing.T) {
 		if now.WorkerPID == before.WorkerPID || !runs(now.WorkerPID, program) {
 			t.Errorf("reload %d: the worker is %d, was %d, and should run the new program", i, now.WorkerPID, before.WorkerPID)
 		}
-		await(t, func() string {
+		sandbox.Eventually(t, func() string {
 			if !runs(before.PID, program) {
 				return fmt.Sprintf("reload %d: the supervisor does not run the new program", i)
 			}
@@ -88,9 +89,9 @@ func TestReload(t *testing.T) {
 		}
 		before = now
 	}
-	load.end(t)
-	if err := user.end(); err != nil {
-		t.Errorf("the command: %v\n%s", err, &user.said)
+	load.end(t, longestCall)
+	if err := user.End(); err != nil {
+		t.Errorf("the command: %v\n%s", err, &user.Said)
 	}
 	e.awaitState(t, mount.StateWarm)
 }
@@ -125,7 +126,7 @@ func TestReloadRefused(t *testing.T) {
 			if now := e.status(t, venv); now.PID != before.PID || now.WorkerPID != before.WorkerPID {
 				t.Errorf("supervisor and worker are %d and %d, were %d and %d", now.PID, now.WorkerPID, before.PID, before.WorkerPID)
 			}
-			if err := checkFile(venv, i); err != nil {
+			if err := e.checkFile(venv, i); err != nil {
 				t.Error(err)
 			}
 		})
@@ -133,7 +134,7 @@ func TestReloadRefused(t *testing.T) {
 	// With the program as it was, it can be done.
 	e.install(t, good)
 	e.Must(t, "sitefs", "reload", venv)
-	if err := checkFile(venv, len(tests)); err != nil {
+	if err := e.checkFile(venv, len(tests)); err != nil {
 		t.Error(err)
 	}
 }

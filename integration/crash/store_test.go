@@ -13,11 +13,11 @@ import (
 func TestStoreDeleted(t *testing.T) {
 	e := newEnvironment(t, nil, numbered(4))
 	venv := e.mount(t, ".venv")
-	checkServes(t, venv, 0)
+	e.checkServes(t, venv, 0)
 	if err := os.RemoveAll(e.Store()); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkFile(venv, 1); !errors.Is(err, syscall.EIO) {
+	if err := e.checkFile(venv, 1); !errors.Is(err, syscall.EIO) {
 		t.Errorf("reading: %v, want %v", err, syscall.EIO)
 	}
 	if s := e.status(t, venv); s.Errors == 0 || !strings.Contains(s.LastError, "opening blob") {
@@ -29,6 +29,6 @@ func TestStoreDeleted(t *testing.T) {
 	e.mount(t, "other") // brings the wheels in again
 	e.Must(t, "sitefs", "reload", venv)
 	for i := range 4 {
-		checkServes(t, venv, i)
+		e.checkServes(t, venv, i)
 	}
 }

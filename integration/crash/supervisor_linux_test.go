@@ -28,17 +28,17 @@ func TestSupervisorKilled(t *testing.T) {
 			e := newEnvironment(t, nil, numbered(4))
 			venv := e.mount(t, ".venv")
 			before := e.status(t, venv)
-			kill(t, before.PID)
-			checkServes(t, venv, 0)
+			sandbox.Kill(t, before.PID)
+			e.checkServes(t, venv, 0)
 			test.next(t, e, venv)
-			checkServes(t, venv, 1)
+			e.checkServes(t, venv, 1)
 			now := e.status(t, venv)
 			if now.State != mount.StateHeld || now.PID == before.PID {
 				t.Errorf("the mount is %s with supervisor %d, was held with %d", now.State, now.PID, before.PID)
 			}
 			checkCounters(t, &mount.Status{PID: now.PID, Requests: before.Requests, BytesRead: before.BytesRead}, &now)
-			killWorker(t, now.PID)
-			checkServes(t, venv, 2)
+			sandbox.Kill(t, workerOf(t, now.PID))
+			e.checkServes(t, venv, 2)
 		})
 	}
 }
@@ -47,29 +47,29 @@ func TestSupervisorKilled(t *testing.T) {
 func TestSupervisorKilledUnmount(t *testing.T) {
 	e := newEnvironment(t, nil, numbered(1))
 	venv := e.mount(t, ".venv")
-	kill(t, e.status(t, venv).PID)
+	sandbox.Kill(t, e.status(t, venv).PID)
 	e.Must(t, "sitefs", "umount", venv)
-	await(t, func() string { return sandbox.Leaks(e.Dir) })
+	sandbox.Eventually(t, func() string { return sandbox.Leaks(e.Dir) })
 }
 
 // A command that runs in the environment when its supervisor dies has no lease any
 // more. The next command runs beside it in the same place, and leaves it there.
 func TestSupervisorKilledUnderCommand(t *testing.T) {
 	e := newEnvironment(t, nil, numbered(2))
-	user := e.start(t, e.Dir, inProject("--keep", "0", "cat")...)
+	user := e.Start(t, e.Dir, inProject("--keep", "0", "cat")...)
 	e.awaitState(t, mount.StateUsed)
 	before := e.only(t)
-	kill(t, before.PID)
+	sandbox.Kill(t, before.PID)
 	const show = "import sys, numbered; print(sys.prefix)"
 	if got := strings.TrimSpace(e.Must(t, inProject("--keep", "0", "python", "-c", show)...)); got != before.Dir {
 		t.Errorf("the next command runs in %s, want %s", got, before.Dir)
 	}
 	e.awaitState(t, mount.StateWarm)
-	checkServes(t, before.Dir, 0)
-	if err := user.end(); err != nil {
-		t.Errorf("the command: %v\n%s", err, &user.said)
+	e.checkServes(t, before.Dir, 0)
+	if err := user.End(); err != nil {
+		t.Errorf("the command: %v\n%s", err, &user.Said)
 	}
-	await(t, func() string { return sandbox.Leaks(e.Dir) })
+	sandbox.Eventually(t, func() string { return sandbox.Leaks(e.Dir) })
 }
 
 // When all processes of a mount are killed there is nobody left to serve it. The
@@ -78,21 +78,24 @@ func TestAllKilled(t *testing.T) {
 	e := newEnvironment(t, nil, numbered(3))
 	venv := e.mount(t, ".venv")
 	s := e.status(t, venv)
-	kill(t, s.PID)
-	kill(t, s.WorkerPID)
+	sandbox.Kill(t, s.PID)
+	sandbox.Kill(t, s.WorkerPID)
 	// The first to ask may see the end, the others what it has left.
-	if err := checkFile(venv, 0); !errors.Is(err, syscall.ECONNABORTED) && !errors.Is(err, syscall.ENOTCONN) {
+	if err := e.checkFile(venv, 0); !errors.Is(err, syscall.ECONNABORTED) && !errors.Is(err, syscall.ENOTCONN) {
 		t.Errorf("reading: %v, want %v", err, syscall.ENOTCONN)
 	}
 	if now := e.status(t, venv); now.State != mount.StateDead {
 		t.Errorf("the mount is %s, want dead", now.State)
 	}
-	e.mount(t, ".venv")
-	checkServes(t, venv, 0)
+	r := e.Run(t, "sitefs", "mount", "-r", "pylock.toml", venv)
+	if said := "the mount on " + venv + " was dead, "; r.Code != 0 || strings.Count(r.Stderr, said) != 1 {
+		t.Errorf("mount: exit code %d, %q, want %q in it once", r.Code, r.Stderr, said)
+	}
+	e.checkServes(t, venv, 0)
 	if mounts, err := sandbox.Mounts(e.Dir); len(mounts) != 1 || err != nil {
 		t.Errorf("mounts %q, %v, want one", mounts, err)
 	}
-	if said := leftWorkers(e.Dir, 1); said != "" {
-		t.Error(said)
+	if servers, err := sandbox.Servers(e.Dir); len(servers) != 2 || err != nil {
+		t.Errorf("processes %q, %v, want a supervisor and its worker", servers, err)
 	}
 }

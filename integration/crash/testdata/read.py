@@ -1,10 +1,12 @@
-"""Reads files of a mount over and over, until standard input ends, and compares.
+"""Asks a mount over and over, until standard input ends, and compares.
 
-    read.py read|map SUMS
+    read.py read|map|look SUMS
 
 SUMS lists files as sha256sum does, by their names below the working directory.
-The page cache of a file is given up before it is read, so that the mount is asked
-for it. At the end the longest that one call took is printed, in seconds.
+They are read or mapped, and the page cache of each is given up before, so that the
+mount is asked for it. To look is to ask for names that there are not, and that
+nobody has asked for. At the end the longest that one call took is printed, in
+seconds, with how many things were asked for.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ import threading
 import time
 
 CHUNK = 1 << 16
+PAUSE = 0.001  # between look-ups: others are to be answered too
 
 longest = 0.0
 slowest = ""
@@ -24,11 +27,12 @@ slowest = ""
 def timed(what, call, *args):
     global longest, slowest
     begin = time.monotonic()
-    result = call(*args)
-    took = time.monotonic() - begin
-    if took > longest:
-        longest, slowest = took, what
-    return result
+    try:
+        return call(*args)
+    finally:
+        took = time.monotonic() - begin
+        if took > longest:
+            longest, slowest = took, what
 
 
 def digest_read(fd, size, name):
@@ -59,18 +63,30 @@ def check(name, want, digest):
         sys.exit("%s has digest %s, want %s" % (name, got, want))
 
 
+def check_absent(name):
+    try:
+        timed("look-up of " + name, os.lstat, name)
+    except FileNotFoundError:
+        return
+    sys.exit("there is a %s, want none" % name)
+
+
 def main(how, sums):
     with open(sums) as f:
         files = [line.rstrip("\n").split("  ", 1) for line in f]
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-    digest = {"read": digest_read, "map": digest_map}[how]
-    checked = 0
+    digest = {"read": digest_read, "map": digest_map}
+    count = 0
     while not ended.is_set():
-        want, name = random.choice(files)
-        check(name, want, digest)
-        checked += 1
-    print(longest, checked, slowest)
+        if how == "look":
+            check_absent("no-such-%d" % count)
+            time.sleep(PAUSE)
+        else:
+            want, name = random.choice(files)
+            check(name, want, digest[how])
+        count += 1
+    print(longest, count, slowest)
 
 
 main(*sys.argv[1:])
