@@ -32,6 +32,10 @@ const (
 	// a pause, longer each time.
 	firstPause = 10 * time.Millisecond
 	lastPause  = 5 * time.Second
+
+	// standInAfter is for how long no worker could be started until one that serves
+	// nothing takes the place: a request shall fail rather than wait for ever.
+	standInAfter = time.Second
 )
 
 // keeper keeps a worker at the mount: it starts one in the place of each that
@@ -59,6 +63,9 @@ type keeper struct {
 	answered int64 // when the worker was started
 	quiet    stall
 
+	again *time.Timer   // set while the worker can't serve what it should
+	every time.Duration // what it was set to
+
 	asking sync.Mutex // held while the worker is asked for a report
 	mu     sync.Mutex
 	child  *child
@@ -74,7 +81,9 @@ func newKeeperOf(c Config) *keeper {
 		inited:   make(chan struct{}),
 		done:     make(chan struct{}),
 		pause:    firstPause,
+		again:    time.NewTimer(0),
 	}
+	k.again.Stop()
 	if c.patience > 0 {
 		k.patience = c.patience
 	}
@@ -120,13 +129,15 @@ type child struct {
 
 	heard   chan message  // ready or refuse; closed at the end of the link
 	reports chan message  // at most one is waited for
+	lost    chan struct{} // has an element when what it serves is gone
 	ended   chan struct{} // closed when the process has ended
 	state   *os.ProcessState
-	hung    bool // it was killed because it answered nothing
+	fault   string // why it was killed, if that is its own fault
 }
 
-// spawn starts a worker, which opens what it serves. Nothing is waited for.
-func (k *keeper) spawn() (*child, error) {
+// spawn starts a worker, which opens what it serves, or with a reason one that
+// serves nothing because of that. Nothing is waited for.
+func (k *keeper) spawn(nothing string) (*child, error) {
 	ours, theirs, err := newLink()
 	if err != nil {
 		return nil, err
@@ -141,7 +152,7 @@ func (k *keeper) spawn() (*child, error) {
 		return nil, errors.Join(err, ours.close())
 	}
 	c := k.watch(cmd.Process, ours)
-	m, fds := message{Kind: kindStart, Files: []string{fileMemory, fileRescue}}, []int{int(k.file.Fd()), int(k.rescue.Fd())}
+	m, fds := message{Kind: kindStart, Reason: nothing, Files: []string{fileMemory, fileRescue}}, []int{int(k.file.Fd()), int(k.rescue.Fd())}
 	if k.companion != nil {
 		m.Files = append(m.Files, fileConn, fileEnd)
 		fds = append(fds, int(k.companion.conn.Fd()), int(k.companion.end.Fd()))
@@ -154,7 +165,14 @@ func (k *keeper) spawn() (*child, error) {
 
 // watch returns the worker that runs as that process.
 func (k *keeper) watch(p *os.Process, l *link) *child {
-	c := &child{process: p, link: l, heard: make(chan message, 1), reports: make(chan message, 1), ended: make(chan struct{})}
+	c := &child{
+		process: p,
+		link:    l,
+		heard:   make(chan message, 1),
+		reports: make(chan message, 1),
+		lost:    make(chan struct{}, 1),
+		ended:   make(chan struct{}),
+	}
 	go k.hear(c)
 	go func() {
 		defer close(c.ended)
@@ -178,6 +196,12 @@ func (k *keeper) hear(c *child) {
 		switch m.Kind {
 		case kindInited:
 			k.once.Do(func() { close(k.inited) })
+			continue
+		case kindLost:
+			select {
+			case c.lost <- struct{}{}:
+			default: // it has said so before
+			}
 			continue
 		case kindReport:
 			to = c.reports
@@ -222,8 +246,8 @@ func (c *child) ready() error {
 
 // reason says why the worker ended.
 func (c *child) reason() string {
-	if c.hung {
-		return "answered nothing, although requests waited"
+	if c.fault != "" {
+		return c.fault
 	}
 	return c.state.String()
 }
@@ -231,13 +255,13 @@ func (c *child) reason() string {
 // killed reports whether somebody killed the worker: that is no fault of its own.
 func (c *child) killed() bool {
 	status, ok := c.state.Sys().(syscall.WaitStatus)
-	return ok && !c.hung && status.Signaled() && status.Signal() == syscall.SIGKILL
+	return ok && c.fault == "" && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // begin starts the first worker, which opens what it serves while the mount is
 // made.
 func (k *keeper) begin() error {
-	c, err := k.spawn()
+	c, err := k.spawn("")
 	k.child = c
 	return err
 }
@@ -254,9 +278,7 @@ func (k *keeper) serve(fd int, leaving <-chan struct{}) error {
 	if err := k.child.ready(); err != nil {
 		return errors.Join(err, k.close())
 	}
-	if err := k.handOver(k.child, false); err != nil {
-		return errors.Join(err, k.abandon())
-	}
+	k.handOver(k.child, false)
 	go k.run()
 	select {
 	case <-k.inited:
@@ -266,18 +288,21 @@ func (k *keeper) serve(fd int, leaving <-chan struct{}) error {
 	}
 }
 
-// handOver has c serve. With resend it begins with what was not answered.
-func (k *keeper) handOver(c *child, resend bool) error {
+// handOver has c serve. With resend it begins with what was not answered. One that
+// can't be told is killed; run starts another, as it does when c dies later.
+func (k *keeper) handOver(c *child, resend bool) {
 	k.mu.Lock()
 	k.child = c
 	k.mu.Unlock()
 	k.answered = k.memory.Answered()
 	k.quiet = stall{}
+	k.again.Stop()
 	err := c.link.send(message{Kind: kindGo, Files: []string{fileDevice}, Resend: resend}, k.fd)
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		return nil // it has died meanwhile, as it may later
+	if err == nil || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return // or it has died meanwhile
 	}
-	return err
+	c.fault = fmt.Sprintf("could not be given the mount: %v", err)
+	k.kill(c)
 }
 
 // run keeps a worker until the mount ends.
@@ -295,6 +320,11 @@ func (k *keeper) run() {
 			if k.quiet.lasts(k.memory.Answered(), k.waiting(), time.Now(), k.patience) {
 				k.dump()
 			}
+		case <-k.child.lost:
+			k.log.Printf("what worker %d serves is gone from its place", k.child.process.Pid)
+			k.tryAgain(firstPause)
+		case <-k.again.C:
+			k.restore()
 		case r := <-k.reloads:
 			r.answer <- k.reload(r.become)
 		}
@@ -334,29 +364,70 @@ func (k *keeper) succeed() error {
 	} else {
 		k.memory.ClearInFlight()
 	}
-	for k.connected() {
+	for began := time.Now(); k.connected(); {
 		if counted {
 			k.rest()
 		}
 		k.restarted(reason)
-		c, err := k.launch()
+		c, err := k.launch("")
 		if err == nil {
-			return k.handOver(c, true)
+			k.handOver(c, true)
+			return nil
 		}
 		reason, counted = err.Error(), true
+		if time.Since(began) > standInAfter && k.standIn(reason) {
+			return nil
+		}
 	}
 	return nil
 }
 
-// restarted notes that a worker takes the place of another, and why.
+// standIn has a worker serve that answers every request with an I/O error, and
+// reports whether it does.
+func (k *keeper) standIn(reason string) bool {
+	if _, _, ok := k.memory.Init(); !ok {
+		return false // the kernel is still to be told what can be served
+	}
+	c, err := k.launch(reason)
+	if err != nil {
+		k.log.Printf("nothing can be served: %v", err)
+		return false
+	}
+	k.log.Printf("every request is answered with an I/O error until a worker can serve: %s", reason)
+	k.handOver(c, true)
+	k.tryAgain(firstPause)
+	return true
+}
+
+// tryAgain has run try after d whether another worker can serve.
+func (k *keeper) tryAgain(d time.Duration) {
+	k.every = min(d, lastPause)
+	k.again.Reset(k.every)
+}
+
+// restore replaces a worker that can't serve what it should by one that can, if
+// there is one by now.
+func (k *keeper) restore() {
+	c, err := k.launch("")
+	if err != nil {
+		k.tryAgain(2 * k.every)
+		return
+	}
+	k.exchange(c, "what it serves is there again")
+	if k.companion != nil {
+		k.companion.hold()() // the next one, too, finds what is there now
+	}
+}
+
+// restarted notes that a worker is to take the place of another, and why.
 func (k *keeper) restarted(reason string) {
-	k.log.Printf("a new worker, because the last one ended: %s", reason)
+	k.log.Printf("a new worker: %s", reason)
 	k.memory.NoteRestart(shared.Restart{Time: time.Now(), Reason: reason})
 }
 
-// launch starts a worker and waits until it is ready to serve.
-func (k *keeper) launch() (*child, error) {
-	c, err := k.spawn()
+// launch starts a worker, as spawn does, and waits until it is ready to serve.
+func (k *keeper) launch(nothing string) (*child, error) {
+	c, err := k.spawn(nothing)
 	if err != nil {
 		return nil, err
 	}
@@ -413,7 +484,7 @@ func (s *stall) lasts(answered int64, waiting bool, now time.Time, patience time
 func (k *keeper) dump() {
 	c := k.child
 	k.log.Printf("worker %d answers nothing, although requests wait; this is what it is at:", c.process.Pid)
-	c.hung = true
+	c.fault = "answered nothing, although requests waited"
 	if err := c.process.Signal(syscall.SIGQUIT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		k.log.Printf("asking worker %d for its goroutines: %v", c.process.Pid, err)
 	}
@@ -427,10 +498,14 @@ func (k *keeper) end(c *child, grace time.Duration) {
 	select {
 	case <-c.ended:
 	case <-timer.C:
-		if err := c.process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			k.log.Printf("killing worker %d: %v", c.process.Pid, err)
-		}
+		k.kill(c)
 		<-c.ended
+	}
+}
+
+func (k *keeper) kill(c *child) {
+	if err := c.process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		k.log.Printf("killing worker %d: %v", c.process.Pid, err)
 	}
 }
 
@@ -443,10 +518,16 @@ type reloading struct {
 // reload has a worker of the program now on disk take over, and then a supervisor.
 // A worker that can't leaves the present one in place.
 func (k *keeper) reload(become func() error) error {
-	c, err := k.launch()
+	c, err := k.launch("")
 	if err != nil {
 		return fmt.Errorf("the mount goes on as it was: %w", err)
 	}
+	k.exchange(c, "reload")
+	return fmt.Errorf("the worker was replaced, and the supervisor goes on as it was: %w", become())
+}
+
+// exchange has c, which is ready, serve in the place of the present worker.
+func (k *keeper) exchange(c *child, reason string) {
 	old := k.child
 	if err := old.link.send(message{Kind: kindPark}); err != nil {
 		k.log.Printf("parking worker %d: %v", old.process.Pid, err)
@@ -456,11 +537,8 @@ func (k *keeper) reload(become func() error) error {
 		k.log.Printf("worker %d: %v", old.process.Pid, err)
 	}
 	k.memory.ClearInFlight()
-	k.restarted("reload")
-	if err := k.handOver(c, true); err != nil {
-		return err
-	}
-	return fmt.Errorf("the worker was replaced, and the supervisor goes on as it was: %w", become())
+	k.restarted(reason)
+	k.handOver(c, true)
 }
 
 // replace is reload for the other goroutines.

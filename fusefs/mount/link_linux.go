@@ -17,13 +17,14 @@ import (
 type kind string
 
 const (
-	kindStart  kind = "start"  // to the worker: get ready. Files: memory, rescue; conn and end if there is a companion
+	kindStart  kind = "start"  // to the worker: get ready; with a Reason, to serve nothing. Files: memory, rescue; conn and end if there is a companion
 	kindGo     kind = "go"     // to the worker: serve. Files: device
 	kindPark   kind = "park"   // to the worker: finish what you are at, and end
 	kindReport kind = "report" // to the worker: what has the status to show; and its answer
 	kindReady  kind = "ready"  // from the worker: what it serves is open
 	kindRefuse kind = "refuse" // from the worker: it can't serve, because of Reason
 	kindInited kind = "inited" // from the worker: the kernel and it have agreed
+	kindLost   kind = "lost"   // from the worker: what it serves is gone from its place; said once
 	kindHeld   kind = "held"   // from a worker without a supervisor. Files: all of these
 )
 

@@ -74,6 +74,7 @@ type serverConfig struct {
 	Companion []string      // its command; the status shows its report
 	Poison    bool          // see poisoned
 	Refuse    string        // a file: while it is there, workers refuse with what it says
+	Place     string        // a file: while it is empty nothing can be served; see placed
 	Patience  time.Duration // with a worker that hangs
 	DieAt     string        // when the first worker is killed, which leaves Marker
 	Marker    string
@@ -137,6 +138,13 @@ func work(arg string) error {
 			return mount.Worker{}, err
 		}
 		w := mount.Worker{FS: poisoned{fs, c.Poison}}
+		if c.Place != "" {
+			p := placed{poisoned{fs, c.Poison}, c.Place, content(c.Place)}
+			if p.held == "" {
+				return mount.Worker{}, errors.New("nothing is in the place")
+			}
+			w.FS, w.Lost = p, p.lost
+		}
 		switch {
 		case c.Bytecode != nil:
 			w.Report = func() json.RawMessage { return c.Bytecode }
@@ -166,6 +174,28 @@ func (p poisoned) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string,
 		<-cancel
 	}
 	return p.FS.Lookup(cancel, in, name, out)
+}
+
+// placed is a view in which names that begin with "kept" need what the file place
+// held at first.
+type placed struct {
+	poisoned
+	place, held string
+}
+
+func (p placed) lost() bool { return content(p.place) != p.held }
+
+func (p placed) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	if strings.HasPrefix(name, "kept") && p.lost() {
+		return fuse.EIO
+	}
+	return p.poisoned.Lookup(cancel, in, name, out)
+}
+
+// content returns what a file holds, nothing if it can't be read.
+func content(path string) string {
+	b, _ := os.ReadFile(path)
+	return string(b)
 }
 
 func newView(c serverConfig) (*view.FS, error) {

@@ -138,7 +138,7 @@ func (o *orphan) end() error {
 // can the orphan serves on.
 func (k *keeper) takeOver(o *orphan, fd int, leaving <-chan struct{}) error {
 	k.fd, k.leaving = fd, leaving
-	c, err := k.launch()
+	c, err := k.launch("")
 	if err != nil {
 		return fmt.Errorf("the mount is served, but its supervisor was killed and can't be replaced: %w", err)
 	}
@@ -147,9 +147,7 @@ func (k *keeper) takeOver(o *orphan, fd int, leaving <-chan struct{}) error {
 	}
 	k.restarted("its supervisor was killed")
 	k.memory.ClearInFlight()
-	if err := k.handOver(c, true); err != nil {
-		return errors.Join(err, c.abandon())
-	}
+	k.handOver(c, true)
 	go k.run()
 	return nil
 }

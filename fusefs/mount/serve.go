@@ -80,6 +80,12 @@ type Worker struct {
 	// never has; nil for one that doesn't know.
 	LastError func() string
 
+	// Lost reports whether what is served is no longer in the place where it was
+	// opened, or something else is. It is asked after an EIO. Then the supervisor
+	// starts workers until one can open what is there, and that one takes over. Nil
+	// is never lost.
+	Lost func() bool
+
 	// Describe returns a path for a node, for the log, "" where it knows none. Nil
 	// knows none at all.
 	Describe func(node uint64) string

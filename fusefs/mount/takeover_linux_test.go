@@ -203,6 +203,84 @@ func TestSuccessorRefuses(t *testing.T) {
 	}
 }
 
+// While no worker can serve, requests fail and the status says why. When one can,
+// it does.
+func TestNothingCanBeServed(t *testing.T) {
+	const reason = "the store is away"
+	refuse := filepath.Join(t.TempDir(), "refuse")
+	w := newWant(t, serverConfig{Refuse: refuse})
+	lease(t, w)
+	pid := worker(t, w, 0)
+	if err := os.WriteFile(refuse, []byte(reason), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	hello := filepath.Join(w.Dir, "hello.py")
+	if _, err := os.ReadFile(hello); !errors.Is(err, syscall.EIO) {
+		t.Errorf("%v, want EIO", err)
+	}
+	s := status(t, w)
+	if s.LastError != "nothing can be served: "+reason || s.Errors == 0 {
+		t.Errorf("the status has %d errors, the last %q", s.Errors, s.LastError)
+	}
+	if err := syscall.Kill(s.WorkerPID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(w.Dir, "bin")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("when the one that serves nothing was killed: %v, want EIO", err)
+	}
+	if err := os.Remove(refuse); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, testContext(t), func() string {
+		if _, err := os.ReadFile(hello); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	if s := status(t, w); s.LastError != "" {
+		t.Errorf("it is served again, and the last error is %q", s.LastError)
+	}
+}
+
+// A worker whose place is gone is replaced by one that finds what is there later,
+// with no more than a request that fails in between.
+func TestPlaceIsLost(t *testing.T) {
+	place := filepath.Join(t.TempDir(), "place")
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(place, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("first")
+	w := newWant(t, serverConfig{Place: place})
+	lease(t, w)
+	pid := worker(t, w, 0)
+	if _, err := os.Lstat(filepath.Join(w.Dir, "kept in the place")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v, want %v", err, os.ErrNotExist)
+	}
+	put("")
+	for i := range 3 {
+		if _, err := os.Lstat(filepath.Join(w.Dir, fmt.Sprint("kept in the place ", i))); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%v, want EIO", err)
+		}
+	}
+	if s := status(t, w); s.WorkerPID != pid {
+		t.Errorf("worker %d was replaced by %d, with nothing to serve", pid, s.WorkerPID)
+	}
+	put("second")
+	worker(t, w, pid)
+	if _, err := os.Lstat(filepath.Join(w.Dir, "kept in the place")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v, want %v", err, os.ErrNotExist)
+	}
+	if s := status(t, w); s.Restarts != 1 {
+		t.Errorf("%d restarts, want 1: %v", s.Restarts, s.LastRestarts)
+	}
+}
+
 func TestFirstWorkerRefuses(t *testing.T) {
 	refuse := filepath.Join(t.TempDir(), "refuse")
 	if err := os.WriteFile(refuse, []byte("the store is away"), 0o600); err != nil {

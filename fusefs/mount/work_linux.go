@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/fusefs/mount/internal/shared"
@@ -70,7 +71,9 @@ func (h *hand) prepare(open func(Session) (Worker, error)) error {
 	if h.memory, err = shared.Open(files[fileMemory]); err != nil {
 		return err
 	}
-	if h.served, err = open(Session{Conn: files[fileConn], Area: h.memory.Area()}); err != nil {
+	if m.Reason != "" {
+		h.served = standIn(m.Reason)
+	} else if h.served, err = open(Session{Conn: files[fileConn], Area: h.memory.Area()}); err != nil {
 		return err
 	}
 	h.worker, err = newWorker(h.served.FS, h.memory, log.Default())
@@ -78,7 +81,17 @@ func (h *hand) prepare(open func(Session) (Worker, error)) error {
 		return err
 	}
 	h.worker.describe = h.served.Describe
+	h.worker.standIn = m.Reason != ""
 	return h.worker.replay()
+}
+
+// standIn is served where nothing can be, for that reason: no request gets as far
+// as the file system.
+func standIn(reason string) Worker {
+	return Worker{
+		FS:        fuse.NewDefaultRawFileSystem(),
+		LastError: func() string { return "nothing can be served: " + reason },
+	}
 }
 
 // serve waits for its turn and answers the kernel.
@@ -95,6 +108,9 @@ func (h *hand) serve(ctx context.Context) error {
 	go w.run(int(files[fileDevice].Fd()), m.Resend)
 	parked := make(chan struct{})
 	go h.obey(parked)
+	if h.served.Lost != nil {
+		go h.search()
+	}
 	select {
 	case <-w.done:
 		return w.err
@@ -145,6 +161,27 @@ func (h *hand) report() {
 	}
 	if err := h.control.send(m); err != nil {
 		log.Printf("reporting to the supervisor: %v", err)
+	}
+}
+
+// search tells the supervisor when a request has failed because what is served is
+// gone from its place.
+func (h *hand) search() {
+	for {
+		select {
+		case <-h.worker.done:
+			return
+		case <-h.worker.faults:
+		}
+		if !h.served.Lost() {
+			continue
+		}
+		// Without a supervisor nobody can do anything about it; the next one starts
+		// a worker of its own.
+		if err := h.control.send(message{Kind: kindLost}); err != nil {
+			log.Printf("telling the supervisor that what is served is gone: %v", err)
+		}
+		return
 	}
 }
 

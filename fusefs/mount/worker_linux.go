@@ -79,6 +79,8 @@ type worker struct {
 	log    *log.Logger
 
 	describe func(node uint64) string // for the log; nil: by number
+	standIn  bool                     // every request is answered with an I/O error
+	faults   chan struct{}            // has an element when one was
 
 	cases cases
 	slots chan int // of the shared memory, those that no reader has
@@ -106,6 +108,7 @@ func newWorker(fs fuse.RawFileSystem, m *shared.Memory, l *log.Logger) (*worker,
 		memory: m,
 		log:    l,
 		slots:  make(chan int, shared.Slots),
+		faults: make(chan struct{}, 1),
 		inited: make(chan struct{}),
 		done:   make(chan struct{}),
 		stopFD: stop,
@@ -127,6 +130,10 @@ func (w *worker) replay() error {
 	n, status := w.server.HandleRequest([][]byte{request}, [][]byte{reply})
 	if !status.Ok() {
 		return fmt.Errorf("replaying INIT: %v", status)
+	}
+	if w.standIn { // an error is the same on all terms
+		w.once.Do(func() { close(w.inited) })
+		return nil
 	}
 	// Len, error and what follows the number; the number differs in a resent INIT.
 	if n != len(want) || !bytes.Equal(reply[:8], want[:8]) || !bytes.Equal(reply[outHeaderSize:n], want[outHeaderSize:]) {
@@ -360,10 +367,13 @@ func (r *reader) handle(n int) {
 	leave := r.cases.enter(&q, verdict)
 	r.memory.Enter(r.slot, q.Phase)
 	var size int
-	if verdict == shared.Condemned {
+	switch {
+	case verdict == shared.Condemned:
 		r.log.Printf("%s, which has ended the worker three times, is answered with an I/O error", r.name(&q, in))
 		size = r.refuse(fuse.EIO)
-	} else {
+	case r.standIn && q.Opcode != opInit && !immediate(q.Opcode):
+		size = r.refuse(fuse.EIO)
+	default:
 		size = r.answer(&q, in)
 	}
 	if size > 0 {
@@ -464,6 +474,12 @@ func (r *reader) reply(q *shared.Request, size int) {
 		read = size - outHeaderSize
 	}
 	r.memory.CountReply(q.Opcode, time.Duration(monotonic()-q.Started), read, failed)
+	if failed {
+		select {
+		case r.faults <- struct{}{}:
+		default: // one that nobody has seen to yet will do
+		}
+	}
 }
 
 // epoch is a moment of CLOCK_MONOTONIC, which every process has the same, by the
