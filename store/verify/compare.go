@@ -30,7 +30,7 @@ func (c *comparison) directory(p string, want folder) error {
 		c.changed(p, err.Error(), "a directory that can be listed")
 		return nil
 	}
-	look := &look{comparison: c, dir: p, fd: fd}
+	look := &look{comparison: c, dir: p, fd: fd, names: names}
 	for i := range entries {
 		e := &entries[i]
 		for len(names) > 0 && names[0] < e.name {
@@ -85,6 +85,7 @@ type look struct {
 	fd      int
 	files   int
 	bytes   int64
+	names   []string // all that are there, sorted
 	sources []source // seen so far, sorted
 	cached  bool     // there is a __pycache__
 }
@@ -101,15 +102,31 @@ func (l *look) unwanted(name string, want folder, entries []entry) {
 		l.cached = true
 		return
 	}
-	p := join(l.dir, name)
+	list, p := &l.result.Extra, join(l.dir, name)
+	if original, ok := conflictOf(name, l.host); ok && (l.has(original) || wants(entries, original)) {
+		list = &l.result.Conflict
+	} else if want.free(name) {
+		return
+	}
 	var st unix.Stat_t
 	if unix.Fstatat(l.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 		return // it is gone: nothing is there that nobody wants
 	}
-	if _, ok := conflictOf(name, l.host); want.free() && !ok {
+	if l.Ignore != nil && l.Ignore(p) {
 		return
 	}
-	l.surplus(p, kindOf(&st) == directory, entries)
+	if kindOf(&st) == directory {
+		p += "/"
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*list = append(*list, p)
+}
+
+// has reports whether the name is in the directory.
+func (l *look) has(name string) bool {
+	_, ok := slices.BinarySearch(l.names, name)
+	return ok
 }
 
 // wanted compares what is there under the entry's name.
@@ -125,14 +142,21 @@ func (l *look) wanted(e *entry) error {
 		l.changed(p, err.Error(), e.kind.String())
 		return nil
 	}
+	if e.follow && kindOf(&st) == symlink {
+		if err := unix.Fstatat(l.fd, e.name, &st, 0); err != nil {
+			l.changed(p, "a symlink that leads nowhere", "a file")
+			return nil
+		}
+	}
 	if found := kindOf(&st); found != e.kind {
 		if found == symlink && e.alias != "" {
-			return l.alias(p, e)
+			l.alias(p, e)
+			return nil
 		}
 		l.changed(p, describe(&st), e.kind.String())
 		return nil
 	}
-	if found := uint32(st.Mode) & e.bits; e.kind != symlink && found != e.mode {
+	if (uint32(st.Mode)^e.mode)&e.bits != 0 && e.kind != symlink {
 		l.differs(&l.result.Mode, p, fmt.Sprintf("%#o", uint32(st.Mode)&allBits), fmt.Sprintf("%#o", e.mode))
 	}
 	switch e.kind {
@@ -140,7 +164,7 @@ func (l *look) wanted(e *entry) error {
 		l.pool.push(func() error { return l.directory(p, e.below) })
 	case symlink:
 		l.files++
-		l.symlink(p, e)
+		l.link(p, e)
 	default:
 		l.files++
 		l.bytes += st.Size
@@ -173,8 +197,8 @@ func kindOf(st *unix.Stat_t) kind {
 	return other
 }
 
-// symlink compares where a link points to.
-func (l *look) symlink(p string, e *entry) {
+// link compares where a symlink points to.
+func (l *look) link(p string, e *entry) {
 	if e.target == "" {
 		return
 	}
@@ -198,21 +222,20 @@ func readlink(fd int, name string) (string, error) {
 }
 
 // alias compares a symlink to the file's content with the file.
-func (l *look) alias(p string, e *entry) error {
+func (l *look) alias(p string, e *entry) {
 	l.files++
 	target, err := readlink(l.fd, e.name)
 	if err != nil || target != e.alias {
 		l.changed(p, fmt.Sprintf("a symlink to %q", target), "a file, or a symlink to "+fmt.Sprintf("%q", e.alias))
-		return nil
+		return
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(l.fd, e.name, &st, 0); err != nil {
 		l.changed(p, fmt.Sprintf("a symlink to %q, which is: %v", target, err), "one to a file")
-		return nil
+		return
 	}
 	l.bytes += st.Size
 	l.file(p, e, &st, false) // a blob has a time of its own
-	return nil
 }
 
 // file compares a regular file whose attributes are st. Touched says that its time
@@ -237,7 +260,7 @@ func (c *comparison) read(p string, e *entry) error {
 		return err
 	}
 	flags := unix.O_RDONLY | unix.O_CLOEXEC
-	if e.alias == "" {
+	if e.alias == "" && !e.follow {
 		flags |= unix.O_NOFOLLOW
 	}
 	fd, err := unix.Openat(c.root, p, flags, 0)

@@ -8,7 +8,7 @@ import (
 // conflicts are the names that syncing folders give to the copy of a file that
 // changed in two places: what follows the stem.
 var conflicts = []*regexp.Regexp{
-	regexp.MustCompile(`^ [2-9][0-9]*$`),                            // iCloud Drive and the Finder: "name 2.py"
+	regexp.MustCompile(`^ ([2-9]|[1-9][0-9]+)$`),                    // iCloud Drive and the Finder: "name 2.py"
 	regexp.MustCompile(`^ ?\([1-9][0-9]*\)$`),                       // Google Drive, browsers: "name (1).py"
 	regexp.MustCompile(`(?i)^ \([^()]*conflict(ed copy)?[^()]*\)$`), // Dropbox, Nextcloud: "name (X's conflicted copy 2026-11-23).py"
 	regexp.MustCompile(`^\.sync-conflict-[0-9]{8}-[0-9]{6}-\w+$`),   // Syncthing

@@ -16,7 +16,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -172,21 +171,4 @@ func (c *comparison) count(files int, bytes int64) {
 	defer c.mu.Unlock()
 	c.result.Files += files
 	c.result.Bytes += bytes
-}
-
-// surplus notes what nothing wants.
-func (c *comparison) surplus(p string, isDir bool, siblings []entry) {
-	if c.Ignore != nil && c.Ignore(p) {
-		return
-	}
-	list := &c.result.Extra
-	if original, ok := conflictOf(path.Base(p), c.host); ok && wants(siblings, original) {
-		list = &c.result.Conflict
-	}
-	if isDir {
-		p += "/"
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	*list = append(*list, p)
 }

@@ -16,9 +16,9 @@ type folder interface {
 	// entries returns it, sorted bytewise by name.
 	entries() ([]entry, error)
 
-	// free reports whether other names may be in the directory without a word: no
-	// list covers that part of an environment.
-	free() bool
+	// free reports whether a name that no entry has may be in the directory without a
+	// word: no list covers that part of an environment.
+	free(name string) bool
 }
 
 // A kind is what is at a path.
@@ -51,8 +51,10 @@ type entry struct {
 
 	target string // of a symlink; "" allows any
 
-	// Alias is where a symlink in the file's place may point to, "" for nowhere.
-	alias string
+	// Alias is where a symlink in the file's place may point to, "" for nowhere;
+	// follow allows it to point to any file, which is compared.
+	alias  string
+	follow bool
 }
 
 // A content is what the bytes of a file should hash to.
@@ -97,7 +99,7 @@ type treeFolder struct {
 	blobPath func(digest.Digest) string
 }
 
-func (f *treeFolder) free() bool { return false }
+func (f *treeFolder) free(string) bool { return false }
 
 func (f *treeFolder) entries() ([]entry, error) {
 	children, err := f.tree.Children(f.id)
