@@ -39,9 +39,9 @@ leases    who uses what      tmp      what is being written
 
 // checkFormat makes an empty directory a store and refuses one that this sitefs
 // doesn't know.
-func (s *Store) checkFormat() error {
+func (s *Store) checkFormat(make bool) error {
 	b, err := os.ReadFile(s.path("FORMAT"))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && make {
 		if err := s.create(); err != nil {
 			return err
 		}

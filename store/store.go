@@ -61,6 +61,11 @@ type Options struct {
 	// Warn is told, in one sentence, what went wrong without harm: the catalog
 	// had to be made anew. It may be nil.
 	Warn func(sentence string)
+
+	// Existing opens a store that is there, and makes none: the error is then
+	// [fs.ErrNotExist]. It is for processes that serve what somebody else has put
+	// into the store, which may be away for a while.
+	Existing bool
 }
 
 // A Store is an open store. Its methods may be called concurrently, by any
@@ -112,7 +117,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := openRoot(dir)
+	root, err := openRoot(dir, !o.Existing)
 	if err != nil {
 		return nil, err
 	}
@@ -120,17 +125,17 @@ func Open(dir string, o Options) (*Store, error) {
 	if s.warn == nil {
 		s.warn = func(string) {}
 	}
-	if err := s.open(); err != nil {
+	if err := s.open(!o.Existing); err != nil {
 		root.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// openRoot opens the top directory, making it if there is none.
-func openRoot(dir string) (*os.File, error) {
+// openRoot opens the top directory. With make it makes it if there is none.
+func openRoot(dir string, make bool) (*os.File, error) {
 	root, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && make {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make the store: %w: set SITEFS_STORE to a directory that can be written to", err)
 		}
@@ -145,11 +150,11 @@ func openRoot(dir string) (*os.File, error) {
 	return root, nil
 }
 
-func (s *Store) open() error {
+func (s *Store) open(make bool) error {
 	if err := s.checkOwner(); err != nil {
 		return err
 	}
-	if err := s.checkFormat(); err != nil {
+	if err := s.checkFormat(make); err != nil {
 		return err
 	}
 	var err error
@@ -190,6 +195,23 @@ func (s *Store) checkOwner() error {
 // Close closes the store. Tables and trees that were handed out stay valid.
 func (s *Store) Close() error { return errors.Join(s.blobs.Close(), s.root.Close()) }
 
+// Displaced reports whether the store was removed from its path, or another put
+// there, since it was opened.
+func (s *Store) Displaced() bool {
+	return displaced(s.root, s.dir) || displaced(s.blobs, s.path("blobs"))
+}
+
+// displaced reports whether path leads to another file than the open one, or to
+// none.
+func displaced(open interface{ Stat() (fs.FileInfo, error) }, path string) bool {
+	now, err := os.Stat(path)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	held, err := open.Stat()
+	return err == nil && !os.SameFile(held, now)
+}
+
 // Dir returns the store's directory, an absolute path.
 func (s *Store) Dir() string { return s.dir }
 
@@ -201,6 +223,10 @@ func (s *Store) path(elem ...string) string {
 // OpenBlob opens a blob for reading and returns its descriptor, which is
 // close-on-exec and the caller's.
 func (s *Store) OpenBlob(d digest.Digest) (fd int, err error) { return s.blobs.Open(d) }
+
+// BlobPath returns the absolute path of a blob. It is for a symlink to it: what
+// reads a blob now opens it by [Store.OpenBlob].
+func (s *Store) BlobPath(d digest.Digest) string { return s.path("blobs", blob.Path(d)) }
 
 // ReadBlob returns the bytes of a blob.
 func (s *Store) ReadBlob(d digest.Digest) ([]byte, error) { return s.blobs.Read(d) }

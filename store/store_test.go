@@ -237,6 +237,72 @@ func TestOpenInterrupted(t *testing.T) {
 	ingest(t, openStore(t, dir), demoWheel(t))
 }
 
+// TestOpenExisting opens what is there and makes nothing.
+func TestOpenExisting(t *testing.T) {
+	absent := filepath.Join(t.TempDir(), "absent")
+	empty := t.TempDir()
+	for _, dir := range []string{absent, empty} {
+		if _, err := Open(dir, Options{Existing: true}); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v, want %v", err, fs.ErrNotExist)
+		}
+	}
+	if _, err := os.Lstat(absent); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%q was made: %v", absent, err)
+	}
+	if left, err := os.ReadDir(empty); err != nil || len(left) > 0 {
+		t.Errorf("%v was made, %v", left, err)
+	}
+	s, err := Open(newStore(t).Dir(), Options{Existing: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDisplaced tells a store that stays from one that was moved, removed or made
+// anew.
+func TestDisplaced(t *testing.T) {
+	rename := func(t *testing.T, from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		name string
+		do   func(t *testing.T, dir string)
+		want bool
+	}{
+		{"nothing", func(*testing.T, string) {}, false},
+		{"moved", func(t *testing.T, dir string) { rename(t, dir, dir+" moved") }, true},
+		{"moved and back", func(t *testing.T, dir string) {
+			rename(t, dir, dir+" moved")
+			rename(t, dir+" moved", dir)
+		}, false},
+		{"made anew", func(t *testing.T, dir string) {
+			rename(t, dir, dir+" moved")
+			openStore(t, dir)
+		}, true},
+		{"emptied and filled", func(t *testing.T, dir string) {
+			rename(t, filepath.Join(dir, "blobs"), filepath.Join(dir, "blobs moved"))
+			if err := os.Mkdir(filepath.Join(dir, "blobs"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := openStore(t, filepath.Join(t.TempDir(), "store"))
+			test.do(t, s.Dir())
+			if got := s.Displaced(); got != test.want {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	format := func(content string) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) { write(t, filepath.Join(dir, "FORMAT"), content) }

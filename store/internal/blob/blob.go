@@ -53,6 +53,9 @@ func OpenDir(path string) (*Dir, error) {
 	return &Dir{f}, nil
 }
 
+// Stat describes the folder that is open.
+func (d *Dir) Stat() (fs.FileInfo, error) { return d.f.Stat() }
+
 // Close closes the folder. Blobs that are open stay so.
 func (d *Dir) Close() error { return d.f.Close() }
 

@@ -73,7 +73,7 @@ func (h Host) Serve(ctx context.Context) error {
 
 // begin returns what the host works with until end is called.
 func (h Host) begin() (c bytecode.HostConfig, end func() error, err error) {
-	st, err := store.Open(h.Store, store.Options{})
+	st, err := store.Open(h.Store, store.Options{Existing: true})
 	if err != nil {
 		return c, nil, err
 	}

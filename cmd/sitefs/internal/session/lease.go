@@ -261,7 +261,7 @@ func (v Worker) Serve(ctx context.Context) error {
 
 // open returns what is served, and the lease that keeps it in the store.
 func (v Worker) open(s mount.Session) (w mount.Worker, lease *store.Lease, err error) {
-	st, err := store.Open(v.Store, store.Options{})
+	st, err := store.Open(v.Store, store.Options{Existing: true})
 	if err != nil {
 		return w, nil, err
 	}
@@ -284,6 +284,7 @@ func (v Worker) open(s mount.Session) (w mount.Worker, lease *store.Lease, err e
 		FS:        fs,
 		Report:    func() json.RawMessage { return bytecodeStatus(code) },
 		LastError: fs.LastError,
+		Lost:      st.Displaced,
 		Describe:  fs.Path,
 	}, lease, nil
 }
