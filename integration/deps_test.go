@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"store/confine":                    {},
 	"store/fetch":                      {"manifest/digest", "manifest/lock", "manifest/wheel", "store"},
 	"store/verify":                     {"manifest/digest", "manifest/tree", "manifest/wheel"},
+	"store/materialize":                {"manifest/digest", "manifest/tree", "store/verify"},
 	"store/resolve":                    {"manifest/interp", "manifest/lock", "manifest/marker", "manifest/pyver", "manifest/tag"},
 
 	"fusefs/view":  {"manifest/digest", "manifest/tree"},
