@@ -167,21 +167,6 @@ func asked(t *testing.T, w mount.Want, op func()) map[string]int64 {
 	return after
 }
 
-// lockCaches has the tests that need what the kernel has cached
-// not run while others do the opposite: packages are tested at the same time, on
-// one kernel.
-func lockCaches(t *testing.T, how int) {
-	t.Helper()
-	f, err := os.OpenFile(filepath.Join(os.TempDir(), "sitefs-test-caches.lock"), os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	if err := unix.Flock(int(f.Fd()), how); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestHotMountIsSilent(t *testing.T) {
 	w := newWant(t, serverConfig{Source: source(t)})
 	lease(t, w)
@@ -195,7 +180,6 @@ func TestHotMountIsSilent(t *testing.T) {
 		{"cat", []string{"sh", "-c", "cat " + lib + "/pkg/data/* 2>/dev/null | wc -c"}},
 		{"link", []string{"ls", "-l", w.Dir + "/bin/data/", w.Dir + "/lib64/pkg"}},
 	}
-	lockCaches(t, unix.LOCK_SH)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			once := func() { run(t, "/", test.args[0], test.args[1:]...) }

@@ -41,11 +41,14 @@ func checkGone(t *testing.T, w mount.Want, pid int) {
 }
 
 // alive reports whether the process runs. One that ended and that nobody has
-// waited for yet does not.
+// waited for yet does not. One of which only the first thread has ended does: the
+// others still hold its files.
 func alive(pid int) bool {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	proc := filepath.Join("/proc", strconv.Itoa(pid))
+	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
 	_, state, _ := strings.Cut(string(stat), ") ")
-	return err == nil && !strings.HasPrefix(state, "Z")
+	threads, terr := os.ReadDir(filepath.Join(proc, "task"))
+	return err == nil && terr == nil && (!strings.HasPrefix(state, "Z") || len(threads) > 1)
 }
 
 func status(t *testing.T, w mount.Want) mount.Status {
