@@ -57,8 +57,12 @@ func readProcess(dir string) (p Process, runs bool) {
 	if _, err := fmt.Sscan(string(number), &p.PID); err != nil {
 		return Process{}, false
 	}
-	_, err = fmt.Sscan(string(fields), &state, &p.Parent)
-	return p, err == nil && state != "Z"
+	if _, err := fmt.Sscan(string(fields), &state, &p.Parent); err != nil {
+		return Process{}, false
+	}
+	// The first thread may have ended before the others, which hold the files.
+	threads, err := os.ReadDir(filepath.Join(dir, "task"))
+	return p, err == nil && (state != "Z" || len(threads) > 1)
 }
 
 // Servers returns the processes that serve mounts beneath dir: supervisors and
