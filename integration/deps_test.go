@@ -42,9 +42,10 @@ var arrows = map[string][]string{
 	"store/bytecode/internal/imports":  {},
 	"store/confine":                    {},
 	"store/fetch":                      {"manifest/digest", "manifest/lock", "manifest/wheel", "store"},
-	"store/verify":                     {"manifest/digest", "manifest/tree", "manifest/wheel"},
 	"store/materialize":                {"manifest/digest", "manifest/tree", "store/verify"},
+	"store/repair":                     {"manifest/digest", "manifest/tree", "manifest/wheel", "store/verify"},
 	"store/resolve":                    {"manifest/interp", "manifest/lock", "manifest/marker", "manifest/pyver", "manifest/tag"},
+	"store/verify":                     {"manifest/digest", "manifest/tree", "manifest/wheel"},
 
 	"fusefs/view":  {"manifest/digest", "manifest/tree"},
 	"fusefs/mount": {"fusefs/mount/internal/...", "fusefs/view", "manifest/digest", "manifest/tree"},
@@ -52,8 +53,8 @@ var arrows = map[string][]string{
 	"fusefs/mount/internal/shared": {},
 
 	"cmd/sitefs/internal/progress": {"manifest/lock", "store/bytecode", "store/fetch"},
-	"cmd/sitefs/internal/session":  {"fusefs/...", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/resolve"},
-	"cmd/sitefs":                   {"cmd/sitefs/internal/...", "fusefs/mount", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/resolve"},
+	"cmd/sitefs/internal/session":  {"fusefs/...", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/repair", "store/resolve", "store/verify"},
+	"cmd/sitefs":                   {"cmd/sitefs/internal/...", "fusefs/mount", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/repair", "store/resolve", "store/verify"},
 }
 
 // TestArrows holds the table above against the import clauses of every file,
