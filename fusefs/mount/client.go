@@ -310,22 +310,23 @@ func Look(ctx context.Context, dir string) (Status, error) {
 
 // look returns the status of the mount that state belongs to.
 func look(ctx context.Context, state string) (Status, error) {
-	i, err := readInfo(state)
-	if err != nil {
-		return Status{}, err
+	for {
+		i, err := readInfo(state)
+		if err != nil {
+			return Status{}, err
+		}
+		c, err := dial(ctx, i.Dir, state)
+		if errors.Is(err, ErrNotMounted) {
+			return Status{Dir: i.Dir, Tree: i.Tree, PID: i.PID, State: StateDead, Leases: []Process{}, Info: i.Info}, nil
+		}
+		if err != nil {
+			return Status{}, err
+		}
+		s, err := c.Status(ctx)
+		c.Close()
+		if !errors.Is(err, ErrNotMounted) {
+			return s, err
+		}
+		// It went meanwhile: by itself, or it was killed and its worker is left.
 	}
-	dead := Status{Dir: i.Dir, Tree: i.Tree, PID: i.PID, State: StateDead, Leases: []Process{}, Info: i.Info}
-	c, err := dial(ctx, i.Dir, state)
-	if errors.Is(err, ErrNotMounted) {
-		return dead, nil
-	}
-	if err != nil {
-		return Status{}, err
-	}
-	defer c.Close()
-	s, err := c.Status(ctx)
-	if errors.Is(err, ErrNotMounted) {
-		return Status{}, fs.ErrNotExist
-	}
-	return s, err
 }

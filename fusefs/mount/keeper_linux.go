@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -364,11 +365,15 @@ func (k *keeper) succeed() error {
 	} else {
 		k.memory.ClearInFlight()
 	}
+	noted := ""
 	for began := time.Now(); k.connected(); {
 		if counted {
 			k.rest()
 		}
-		k.restarted(reason)
+		if reason != noted { // else the same again
+			k.restarted(reason)
+			noted = reason
+		}
 		c, err := k.launch("")
 		if err == nil {
 			k.handOver(c, true)
@@ -562,9 +567,9 @@ func (k *keeper) current() *child {
 // reportTimeout bounds the wait for a worker's report: it may hang.
 const reportTimeout = time.Second
 
-// report asks the worker what the status has to show. There is nothing where it
-// has just died.
-func (k *keeper) report() (message, bool) {
+// report asks the worker what the status has to show, with the paths of nodes.
+// There is nothing where it has just died.
+func (k *keeper) report(nodes []uint64) (message, bool) {
 	k.asking.Lock()
 	defer k.asking.Unlock()
 	c := k.current()
@@ -572,7 +577,7 @@ func (k *keeper) report() (message, bool) {
 	case <-c.reports: // late
 	default:
 	}
-	if err := c.link.send(message{Kind: kindReport}); err != nil {
+	if err := c.link.send(message{Kind: kindReport, Nodes: nodes}); err != nil {
 		return message{}, false
 	}
 	timer := time.NewTimer(reportTimeout)
@@ -588,9 +593,12 @@ func (k *keeper) report() (message, bool) {
 
 // fill adds to a status what the keeper knows.
 func (k *keeper) fill(s *Status) {
-	if m, ok := k.report(); ok {
+	waiting := stuck(k.memory.InFlight(), monotonic())
+	m, ok := k.report(nodesOf(waiting))
+	if ok {
 		s.Bytecode, s.LastError = m.Report, m.LastError
 	}
+	s.InFlight = describeStuck(waiting, m.Paths, monotonic())
 	c := k.current()
 	s.WorkerPID, s.Confined = c.process.Pid, c.confined
 	s.Requests, s.Latency = make(map[string]int64), make(map[string]Latency)
@@ -609,7 +617,6 @@ func (k *keeper) fill(s *Status) {
 	for _, r := range last {
 		s.LastRestarts = append(s.LastRestarts, Restart(r))
 	}
-	s.InFlight = stuck(k.memory.InFlight(), monotonic())
 	s.Memory.Supervisor, s.Memory.Worker = proportional(os.Getpid()), proportional(c.process.Pid)
 	if k.companion != nil {
 		s.Memory.Companion = proportional(k.companion.process())
@@ -622,17 +629,34 @@ func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 // stuckAfter is from what age on a request is worth a line.
 const stuckAfter = time.Second
 
-// stuck lists requests that are being answered for long.
-func stuck(list []shared.Request, now int64) []InFlight {
-	var found []InFlight
+// stuck returns those requests that are being answered for long.
+func stuck(list []shared.Request, now int64) []shared.Request {
+	return slices.DeleteFunc(list, func(r shared.Request) bool { return time.Duration(now-r.Started) <= stuckAfter })
+}
+
+func nodesOf(list []shared.Request) []uint64 {
+	var nodes []uint64
 	for _, r := range list {
-		if age := time.Duration(now - r.Started); age > stuckAfter {
-			path := fmt.Sprintf("node %d", r.Node)
-			if r.Name != "" {
-				path = filepath.Join(path, r.Name)
-			}
-			found = append(found, InFlight{Op: opName(r.Opcode), Path: path, Age: age.Milliseconds(), PID: int(r.PID)})
+		nodes = append(nodes, r.Node)
+	}
+	return nodes
+}
+
+// describeStuck describes requests for the status. Of the first of them there are
+// the paths of their nodes, "" where one isn't known.
+func describeStuck(list []shared.Request, paths []string, now int64) []InFlight {
+	var found []InFlight
+	for i, r := range list {
+		path := fmt.Sprintf("node %d", r.Node)
+		if i < len(paths) && paths[i] != "" {
+			path = paths[i]
 		}
+		found = append(found, InFlight{
+			Op:   opName(r.Opcode),
+			Path: filepath.Join(path, r.Name),
+			Age:  time.Duration(now - r.Started).Milliseconds(),
+			PID:  int(r.PID),
+		})
 	}
 	return found
 }

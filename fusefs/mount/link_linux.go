@@ -48,7 +48,10 @@ type message struct {
 	// Confined is for ready: what confines the worker.
 	Confined []string `json:"confined,omitempty"`
 
-	// Report and LastError are for report, the answer: see [Worker].
+	// Nodes is for report, the question: those whose paths are wanted. The rest is for
+	// the answer: see [Worker]; Paths has those of the first nodes.
+	Nodes     []uint64        `json:"nodes,omitempty"`
+	Paths     []string        `json:"paths,omitempty"`
 	Report    json.RawMessage `json:"report,omitempty"`
 	LastError string          `json:"last_error,omitempty"`
 }

@@ -75,6 +75,7 @@ type serverConfig struct {
 	Poison    bool          // see poisoned
 	Refuse    string        // a file: while it is there, workers refuse with what it says
 	Place     string        // a file: while it is empty nothing can be served; see placed
+	Paths     bool          // the worker tells those of its nodes
 	Patience  time.Duration // with a worker that hangs
 	DieAt     string        // when the first worker is killed, which leaves Marker
 	Marker    string
@@ -127,7 +128,7 @@ func work(arg string) error {
 			}
 		})
 	}
-	return mount.Work(context.Background(), func(s mount.Session) (mount.Worker, error) {
+	return mount.Work(context.Background(), []string{"by a test"}, func(s mount.Session) (mount.Worker, error) {
 		if c.Refuse != "" {
 			if reason, err := os.ReadFile(c.Refuse); err == nil {
 				return mount.Worker{}, errors.New(string(reason))
@@ -138,6 +139,9 @@ func work(arg string) error {
 			return mount.Worker{}, err
 		}
 		w := mount.Worker{FS: poisoned{fs, c.Poison}}
+		if c.Paths {
+			w.Describe = fs.Path
+		}
 		if c.Place != "" {
 			p := placed{poisoned{fs, c.Poison}, c.Place, content(c.Place)}
 			if p.held == "" {

@@ -89,9 +89,6 @@ type Worker struct {
 	// Describe returns a path for a node, for the log, "" where it knows none. Nil
 	// knows none at all.
 	Describe func(node uint64) string
-
-	// Confined lists what confines the process, for the status.
-	Confined []string
 }
 
 // maxProcs bounds what the runtime keeps per processor. Requests are answered

@@ -64,7 +64,7 @@ func findOrphan(string) (*orphan, error) { return nil, nil }
 func orphaned(string) bool               { return false }
 
 // Work returns an error: there are no mounts to serve.
-func Work(context.Context, func(Session) (Worker, error)) error { return ErrNoFUSE }
+func Work(context.Context, []string, func(Session) (Worker, error)) error { return ErrNoFUSE }
 
 // CompanionConn returns, in a companion, its end of the socket.
 func CompanionConn() *os.File { return nil }

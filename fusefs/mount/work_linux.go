@@ -20,8 +20,8 @@ import (
 // controlFD is the worker's end of the link, in the worker.
 const controlFD = 3
 
-// parkGrace is how long a worker that is to end may take to finish what it is at.
-// What is left is sent again to its successor.
+// parkGrace is how long a worker that is to end may take to finish what can't be
+// interrupted. It is sent again to its successor.
 const parkGrace = time.Second
 
 // Work is the whole life of a worker: it opens what it is to serve, answers the
@@ -29,7 +29,9 @@ const parkGrace = time.Second
 // called in the process that [Config.Worker] starts; the error is for the log.
 //
 // Open returns what is served. Where it can't, the supervisor is told why.
-func Work(ctx context.Context, open func(Session) (Worker, error)) error {
+//
+// Confined lists what confines the process, for the status.
+func Work(ctx context.Context, confined []string, open func(Session) (Worker, error)) error {
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 	runtime.GOMAXPROCS(min(maxProcs, runtime.NumCPU()))
 	unix.CloseOnExec(controlFD)
@@ -42,7 +44,7 @@ func Work(ctx context.Context, open func(Session) (Worker, error)) error {
 	if err := h.prepare(open); err != nil {
 		return errors.Join(err, control.send(message{Kind: kindRefuse, Reason: err.Error()}))
 	}
-	if err := control.send(message{Kind: kindReady, Confined: h.served.Confined}); err != nil {
+	if err := control.send(message{Kind: kindReady, Confined: confined}); err != nil {
 		return err
 	}
 	return h.serve(ctx)
@@ -146,13 +148,13 @@ func (h *hand) obey(parked chan<- struct{}) {
 			close(parked)
 			return
 		case m.Kind == kindReport:
-			h.report()
+			h.report(m.Nodes)
 		}
 	}
 }
 
-func (h *hand) report() {
-	m := message{Kind: kindReport}
+func (h *hand) report(nodes []uint64) {
+	m := message{Kind: kindReport, Paths: h.worker.paths(nodes)}
 	if h.served.Report != nil {
 		m.Report = h.served.Report()
 	}
@@ -187,13 +189,11 @@ func (h *hand) search() {
 
 // park ends the readers.
 func (h *hand) park() error {
-	h.worker.stop()
-	timer := time.NewTimer(parkGrace)
-	defer timer.Stop()
+	h.worker.park(parkGrace)
 	select {
 	case <-h.worker.done:
 		return h.worker.err
-	case <-timer.C:
+	default:
 		return nil
 	}
 }

@@ -96,6 +96,10 @@ type worker struct {
 
 	failed sync.Once
 	stopFD int // an eventfd; readable when the readers are to end
+
+	parking atomic.Bool // what is not answered yet is left to a successor
+	mu      sync.Mutex
+	all     map[*reader]bool
 }
 
 func newWorker(fs fuse.RawFileSystem, m *shared.Memory, l *log.Logger) (*worker, error) {
@@ -112,6 +116,7 @@ func newWorker(fs fuse.RawFileSystem, m *shared.Memory, l *log.Logger) (*worker,
 		inited: make(chan struct{}),
 		done:   make(chan struct{}),
 		stopFD: stop,
+		all:    make(map[*reader]bool),
 	}
 	for i := range shared.Slots {
 		w.slots <- i
@@ -190,6 +195,51 @@ func (w *worker) stop() {
 	_, _ = unix.Write(w.stopFD, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 }
 
+// interruptPause is between two attempts to interrupt what waits: a request may not
+// have come as far yet.
+const interruptPause = 10 * time.Millisecond
+
+// park has the readers end at once: what waits is interrupted, and what they are at
+// goes unanswered, so that the kernel sends it to a successor. It returns when done
+// is closed or after grace.
+func (w *worker) park(grace time.Duration) {
+	w.parking.Store(true)
+	w.stop()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	tick := time.NewTicker(interruptPause)
+	defer tick.Stop()
+	for {
+		w.interrupt()
+		select {
+		case <-w.done:
+			return
+		case <-timer.C:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// interrupt interrupts every request that is being handled, as the kernel does
+// when the process that asked is.
+func (w *worker) interrupt() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for r := range w.all {
+		unique := r.unique.Load()
+		if unique == 0 {
+			continue
+		}
+		var in [inHeaderSize + 8]byte // struct fuse_interrupt_in: unique u64
+		binary.NativeEndian.PutUint32(in[0:], uint32(len(in)))
+		binary.NativeEndian.PutUint32(in[4:], opInterrupt)
+		binary.NativeEndian.PutUint64(in[inHeaderSize:], unique)
+		// The reply says whether there is such a request; the caller tries again anyway.
+		w.server.HandleRequest([][]byte{in[:]}, [][]byte{make([]byte, headroom)})
+	}
+}
+
 // fail ends the worker because of err.
 func (w *worker) fail(err error) {
 	w.failed.Do(func() { w.err = err })
@@ -239,6 +289,8 @@ type reader struct {
 	slot int       // of the shared memory, for the request that it is at
 	in   [1][]byte // go-fuse takes lists of buffers
 	out  [1][]byte
+
+	unique atomic.Uint64 // of the request that is being handled, as the kernel has it; 0: none
 }
 
 func newReader(w *worker) (_ *reader, err error) {
@@ -268,6 +320,9 @@ func newReader(w *worker) (_ *reader, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all[r] = true
 	return r, nil
 }
 
@@ -283,6 +338,9 @@ func buffer(size int) ([]byte, error) {
 }
 
 func (r *reader) close() {
+	r.mu.Lock()
+	delete(r.all, r)
+	r.mu.Unlock()
 	unix.Close(r.poll)
 	for _, b := range [][]byte{r.in[0], r.out[0]} {
 		unix.Munmap(b)
@@ -376,12 +434,15 @@ func (r *reader) handle(n int) {
 	default:
 		size = r.answer(&q, in)
 	}
+	if r.parking.Load() && q.Opcode != opInit {
+		size = 0 // it may have been interrupted; a successor answers
+	}
 	if size > 0 {
 		r.reply(&q, size)
 	}
 	r.memory.End(r.slot)
 	leave()
-	if known {
+	if known && size > 0 {
 		r.cases.close(q.Unique)
 		r.memory.Clear(q.Unique)
 	}
@@ -393,6 +454,8 @@ func (r *reader) handle(n int) {
 // answer makes the reply in r.out and returns its length.
 func (r *reader) answer(q *shared.Request, request []byte) int {
 	in := [1][]byte{request}
+	r.unique.Store(binary.NativeEndian.Uint64(request[8:]))
+	defer r.unique.Store(0)
 	size, status := r.server.HandleRequest(in[:], r.out[:])
 	if size == 0 && !status.Ok() {
 		size = r.refuse(status)
@@ -433,7 +496,40 @@ func lookedUp(q *shared.Request, in []byte) []byte {
 
 // name describes a request for the log.
 func (w *worker) name(q *shared.Request, in []byte) string {
-	return describeRequest(q, string(lookedUp(q, in)), w.describe)
+	return describeRequest(q, string(lookedUp(q, in)), w.path)
+}
+
+// path returns the path of a node, "" if it isn't known.
+func (w *worker) path(node uint64) (path string) {
+	if w.describe == nil {
+		return ""
+	}
+	// The path is in mapped tables: where they can't be read it isn't known.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			w.log.Printf("the path of node %d: %v", node, r)
+		}
+	}()
+	return w.describe(node)
+}
+
+// maxPaths bounds the paths that a report tells, in bytes: a message has room for
+// 64 KiB, of which the report may need some and JSON's escapes the rest.
+const maxPaths = 8 << 10
+
+// paths returns the paths of nodes, or as many as there is room for.
+func (w *worker) paths(nodes []uint64) []string {
+	var list []string
+	room := maxPaths
+	for _, n := range nodes {
+		p := w.path(n)
+		if room -= len(p); room < 0 {
+			break
+		}
+		list = append(list, p)
+	}
+	return list
 }
 
 // describeRequest describes a request: its kind, what it is for and who asked.

@@ -427,6 +427,42 @@ func TestStopLeavesTheMount(t *testing.T) {
 	}
 }
 
+// A worker that is parked leaves what waits to its successor at once.
+func TestParkInterrupts(t *testing.T) {
+	fs := newSlowFS()
+	dir, w := startWorker(t, fs, io.Discard)
+	waits := exec.Command("stat", filepath.Join(dir, "slow"))
+	if err := waits.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-fs.asked
+	// Its patience is longer than the test's: only an interrupt ends this.
+	w.park(time.Hour)
+	if left := w.memory.InFlight(); len(left) > 0 {
+		t.Errorf("%v are in flight", left)
+	}
+	next := newSlowFS()
+	after, err := newWorker(next, w.memory, log.New(io.Discard, "", 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := after.replay(); err != nil {
+		t.Fatal(err)
+	}
+	go after.run(w.fd, true)
+	defer func() {
+		after.stop()
+		<-after.done
+	}()
+	if name := <-next.asked; name != "slow" {
+		t.Errorf("the successor is asked for %q", name)
+	}
+	close(next.release)
+	if err := waits.Wait(); err == nil || w.memory.Faults() != 0 {
+		t.Errorf("%v, %d faults, want a name that isn't there", err, w.memory.Faults())
+	}
+}
+
 func TestParseMounts(t *testing.T) {
 	got := parseMounts(strings.Join([]string{
 		`36 35 98:0 / /plain rw,noatime master:1 - ext4 /dev/sda1 rw`,

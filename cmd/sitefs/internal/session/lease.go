@@ -248,9 +248,8 @@ func (v Worker) Serve(ctx context.Context) error {
 		log.Print(err) // status says that nothing holds
 	}
 	var lease *store.Lease
-	err = mount.Work(ctx, func(s mount.Session) (w mount.Worker, err error) {
+	err = mount.Work(ctx, confined, func(s mount.Session) (w mount.Worker, err error) {
 		w, lease, err = v.open(s)
-		w.Confined = confined
 		return w, err
 	})
 	if lease != nil {
