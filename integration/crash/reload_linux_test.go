@@ -2,10 +2,13 @@ package crash
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,17 +39,55 @@ func builds(t *testing.T) (first, second []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return first, build(t, "-ldflags=-s")
+}
+
+// build returns a program that is built with flags.
+func build(t *testing.T, flags ...string) []byte {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	stripped := filepath.Join(t.TempDir(), "sitefs")
-	build := exec.CommandContext(ctx, "go", "build", "-ldflags=-s", "-o", stripped, "github.com/sitefs/sitefs/cmd/sitefs")
-	if out, err := build.CombinedOutput(); err != nil {
+	program := filepath.Join(t.TempDir(), "sitefs")
+	argv := slices.Concat([]string{"build", "-o", program}, flags, []string{"github.com/sitefs/sitefs/cmd/sitefs"})
+	if out, err := exec.CommandContext(ctx, "go", argv...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if second, err = os.ReadFile(stripped); err != nil {
+	built, err := os.ReadFile(program)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return first, second
+	return built
+}
+
+// onOtherTerms returns a program that would agree with the kernel on another size of
+// requests.
+func onOtherTerms(t *testing.T) []byte {
+	t.Helper()
+	const (
+		file      = "../../fusefs/mount/worker_linux.go"
+		now, then = "maxTransfer = 1 << 20", "maxTransfer = 1 << 19"
+	)
+	source, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), now); n != 1 {
+		t.Fatalf("%s has %q %d times, want it once", file, now, n)
+	}
+	dir := t.TempDir()
+	changed, overlay := filepath.Join(dir, "worker.go"), filepath.Join(dir, "overlay.json")
+	replaced, err := filepath.Abs(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]map[string]string{"Replace": {replaced: changed}})
+	err = errors.Join(err,
+		os.WriteFile(changed, []byte(strings.Replace(string(source), now, then, 1)), 0o666),
+		os.WriteFile(overlay, text, 0o666))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build(t, "-overlay="+overlay)
 }
 
 // runs reports whether a process runs the program that is now at path.
@@ -62,6 +103,7 @@ func runs(pid int, path string) bool {
 // The program is replaced under a mount that is read all the time: worker and
 // supervisor become the new one, and the leases and the counters stay.
 func TestReload(t *testing.T) {
+	sandbox.NeedSitefs(t)
 	first, second := builds(t)
 	e := newEnvironment(t, published)
 	program := e.install(t, first)
@@ -98,6 +140,7 @@ func TestReload(t *testing.T) {
 
 // A program that can't take over leaves everything as it was, and reload says why.
 func TestReloadRefused(t *testing.T) {
+	sandbox.NeedSitefs(t)
 	good, err := os.ReadFile(filepath.Join(bin, "sitefs"))
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +153,7 @@ func TestReloadRefused(t *testing.T) {
 		{"ends at once", "#!/bin/sh\nexit 3\n", "exit status 3"},
 		{"is no program", "some text", "exec format error"},
 		{"is cut short", string(good[:len(good)/2]), ""},
+		{"agrees on other terms", string(onOtherTerms(t)), "(INIT)"},
 	}
 	e := newEnvironment(t, nil, numbered(2*len(tests)))
 	program := e.install(t, good)
