@@ -173,6 +173,43 @@ func TestManyLeasesAtOnce(t *testing.T) {
 	checkGone(t, w, s.PID)
 }
 
+// A server that can't have more leases says so at once, and answers whoever wants
+// none.
+func TestFewDescriptors(t *testing.T) {
+	w := newWant(t, serverConfig{Limit: 64})
+	var leases []*os.File
+	for {
+		l, err := mount.Lease(testContext(t), w)
+		if err != nil {
+			if !strings.Contains(err.Error(), "ulimit -n") {
+				t.Errorf("%v, want the limit", err)
+			}
+			break
+		}
+		leases = append(leases, l)
+	}
+	s := status(t, w)
+	if len(s.Leases) != len(leases) || len(leases) == 0 {
+		t.Errorf("%d leases, want %d", len(s.Leases), len(leases))
+	}
+	if err := mount.Unmount(testContext(t), w.Dir, false); !errors.Is(err, mount.ErrBusy) {
+		t.Errorf("%v, want %v", err, mount.ErrBusy)
+	}
+	leases[0].Close()
+	eventually(t, testContext(t), func() string {
+		l, err := mount.Lease(testContext(t), w)
+		if err != nil {
+			return err.Error()
+		}
+		l.Close()
+		return ""
+	})
+	for _, l := range leases[1:] {
+		l.Close()
+	}
+	checkGone(t, w, s.PID)
+}
+
 func TestLeaseIsInherited(t *testing.T) {
 	w := newWant(t, serverConfig{})
 	l := lease(t, w)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/fusefs/mount"
 	"github.com/sitefs/sitefs/fusefs/view"
@@ -76,6 +77,7 @@ type serverConfig struct {
 	Refuse    string        // a file: while it is there, workers refuse with what it says
 	Place     string        // a file: while it is empty nothing can be served; see placed
 	Paths     bool          // the worker tells those of its nodes
+	Limit     uint64        // of the server's descriptors; 0: as it is
 	Patience  time.Duration // with a worker that hangs
 	DieAt     string        // when the first worker is killed, which leaves Marker
 	Marker    string
@@ -92,6 +94,11 @@ func serve(arg string) error {
 	}
 	if c.Gate != "" {
 		if _, err := os.ReadFile(c.Gate); err != nil {
+			return err
+		}
+	}
+	if c.Limit > 0 {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: c.Limit, Max: c.Limit}); err != nil {
 			return err
 		}
 	}

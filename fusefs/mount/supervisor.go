@@ -3,6 +3,7 @@ package mount
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log"
 	"maps"
@@ -35,6 +36,10 @@ const (
 	// worker dies must not wait until somebody gives back a lease.
 	reserved = 32
 
+	// unleased is how many connections leases leave to others: who can't have a lease
+	// is told so, and a status or an unmount never waits for one to be given back.
+	unleased = 8
+
 	// maxConnections is for systems without a limit of descriptors.
 	maxConnections = 1 << 20
 )
@@ -45,7 +50,7 @@ func connections() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > maxConnections {
 		return maxConnections
 	}
-	return max(1, int(limit.Cur)-reserved)
+	return max(1+unleased, int(limit.Cur)-reserved)
 }
 
 // supervisor holds a mount: the leases on it and the decision when it goes. It
@@ -164,8 +169,8 @@ func (s *supervisor) detach() {
 // that gave up waiting for the start.
 func (s *supervisor) accept() {
 	for {
-		// Each lease is a descriptor. Who waits in the backlog gets his turn when
-		// others end.
+		// Each connection is a descriptor. Who waits in the backlog gets his turn when
+		// others end, of which those that are no leases soon do.
 		select {
 		case s.room <- struct{}{}:
 		case <-s.clean:
@@ -261,6 +266,9 @@ func (s *supervisor) lease(c *net.UnixConn, pid int, q request) reply {
 	defer s.mu.Unlock()
 	if r, ok := s.want(q.Tree); !ok {
 		return r
+	}
+	if most := cap(s.room) - unleased; len(s.leases) >= most {
+		return reply{Outcome: outcomeError, Error: fmt.Sprintf("%d processes hold the mount, as many as the limit of its supervisor's descriptors allows: end some, or unmount and try again with a higher limit (ulimit -n)", most)}
 	}
 	s.leases[c] = Process{PID: pid, Name: processName(pid), Uses: "lease"}
 	s.Keep = q.Keep
