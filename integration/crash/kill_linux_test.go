@@ -1,8 +1,10 @@
 package crash
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -74,23 +76,73 @@ func (e *environment) surviveKills(t *testing.T, rung string, modules []string, 
 	if before.Rung != rung {
 		t.Errorf("mounted by %s, want %s", before.Rung, rung)
 	}
-	for range *kills {
+	confined := confinement(t, &before)
+	var waits []time.Duration
+	for i := range *kills {
 		<-time.After(time.Duration(random.Int64N(int64(killPause))))
-		sandbox.Kill(t, workerOf(t, before.PID))
+		worker := workerOf(t, before.PID)
+		begin := time.Now()
+		sandbox.Kill(t, worker)
+		if len(e.As) == 0 { // to others the mount is shut
+			e.checkAbsent(t, venv, i)
+			waits = append(waits, time.Since(begin))
+		}
 		dropCaches(t, venv)
 		now := e.status(t, venv)
 		checkCounters(t, &before, &now)
 		before = now
 	}
 	load.end(t, longestCall)
+	if n := len(waits); n > 0 {
+		slices.Sort(waits)
+		t.Logf("%d kills, from each until a name was looked up: median %v, longest %v", n, waits[n/2], waits[n-1])
+	}
 	sandbox.Eventually(t, func() string {
 		if n := e.status(t, venv).Restarts; n != int64(*kills) {
 			return fmt.Sprintf("%d restarts, want %d", n, *kills)
 		}
 		return ""
 	})
-	if n := e.status(t, venv).Errors; n != 0 {
-		t.Errorf("%d requests were answered with an I/O error", n)
+	now := e.status(t, venv)
+	if now.Errors != 0 {
+		t.Errorf("%d requests were answered with an I/O error", now.Errors)
+	}
+	checkConfined(t, confined, &now)
+}
+
+// checkAbsent looks up a name that there is not, and that nobody has looked up: only
+// a worker can answer.
+func (e *environment) checkAbsent(t *testing.T, venv string, i int) {
+	t.Helper()
+	name := filepath.Join(e.sitePackages(venv), fmt.Sprintf("absent-%d", i))
+	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v, want %v", err, fs.ErrNotExist)
+	}
+}
+
+// confinement returns what holds the worker of a mount back, as its supervisor and
+// the kernel say.
+func confinement(t *testing.T, s *mount.Status) string {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.WorkerPID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := fmt.Sprintln(s.Confined)
+	for line := range strings.Lines(string(status)) {
+		name, _, _ := strings.Cut(line, ":")
+		if strings.HasPrefix(name, "Cap") || name == "NoNewPrivs" || name == "Seccomp" {
+			held += line
+		}
+	}
+	return held
+}
+
+// checkConfined holds that the worker of a mount is confined as an earlier one was.
+func checkConfined(t *testing.T, want string, s *mount.Status) {
+	t.Helper()
+	if got := confinement(t, s); got != want {
+		t.Errorf("the worker is confined by\n%s, an earlier one was by\n%s", got, want)
 	}
 }
 

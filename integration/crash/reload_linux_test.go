@@ -111,6 +111,7 @@ func TestReload(t *testing.T) {
 	user := e.Start(t, e.Dir, inProject("--keep", "1m", "cat")...)
 	e.awaitState(t, mount.StateUsed)
 	before := e.only(t)
+	confined := confinement(t, &before)
 	load := e.load(t, before.Dir, published...)
 	for i, build := range [][]byte{second, first, second, first} {
 		program := e.install(t, build)
@@ -126,6 +127,7 @@ func TestReload(t *testing.T) {
 			return ""
 		})
 		checkCounters(t, &before, &now)
+		checkConfined(t, confined, &now)
 		if len(now.Leases) != 1 || now.Leases[0].PID != user.Process.Pid {
 			t.Errorf("reload %d: leases %+v, want that of %d", i, now.Leases, user.Process.Pid)
 		}

@@ -28,6 +28,7 @@ func TestSupervisorKilled(t *testing.T) {
 			e := newEnvironment(t, nil, numbered(4))
 			venv := e.mount(t, ".venv")
 			before := e.status(t, venv)
+			confined := confinement(t, &before)
 			sandbox.Kill(t, before.PID)
 			e.checkServes(t, venv, 0)
 			test.next(t, e, venv)
@@ -37,6 +38,7 @@ func TestSupervisorKilled(t *testing.T) {
 				t.Errorf("the mount is %s with supervisor %d, was held with %d", now.State, now.PID, before.PID)
 			}
 			checkCounters(t, &mount.Status{PID: now.PID, Requests: before.Requests, BytesRead: before.BytesRead}, &now)
+			checkConfined(t, confined, &now)
 			sandbox.Kill(t, workerOf(t, now.PID))
 			e.checkServes(t, venv, 2)
 		})
