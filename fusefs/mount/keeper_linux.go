@@ -298,7 +298,7 @@ func (k *keeper) handOver(c *child, resend bool) {
 	k.answered = k.memory.Answered()
 	k.quiet = stall{}
 	k.again.Stop()
-	err := c.link.send(message{Kind: kindGo, Files: []string{fileDevice}, Resend: resend}, k.fd)
+	err := c.link.send(message{Kind: kindGo, Files: []string{fileDevice}, Resend: resend && k.resends()}, k.fd)
 	if err == nil || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return // or it has died meanwhile
 	}

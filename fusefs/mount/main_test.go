@@ -78,6 +78,7 @@ type serverConfig struct {
 	Place     string        // a file: while it is empty nothing can be served; see placed
 	Paths     bool          // the worker tells those of its nodes
 	Limit     uint64        // of the server's descriptors; 0: as it is
+	NoResend  bool          // the kernel sends no request again
 	Patience  time.Duration // with a worker that hangs
 	DieAt     string        // when the first worker is killed, which leaves Marker
 	Marker    string
@@ -125,6 +126,9 @@ func work(arg string) error {
 	var c serverConfig
 	if err := json.Unmarshal([]byte(arg), &c); err != nil {
 		return err
+	}
+	if c.NoResend {
+		mount.WithoutResend()
 	}
 	if c.DieAt != "" {
 		mount.AtInit(func(moment string) {

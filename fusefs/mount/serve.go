@@ -96,6 +96,9 @@ type Worker struct {
 // not get faster.
 const maxProcs = 4
 
+// noResend is set by tests of what Linux before 6.9 can do.
+var noResend bool
+
 // atInit is where tests end a worker.
 var atInit = func(moment string) {}
 

@@ -153,6 +153,58 @@ func TestKillerIsAnsweredAlone(t *testing.T) {
 	}
 }
 
+// Where the kernel sends no request again, a mount ends with its worker, as any
+// other mount does, and the next to come makes it anew. Without a crash all is as
+// elsewhere.
+func TestWithoutResend(t *testing.T) {
+	w := newWant(t, serverConfig{NoResend: true, Poison: true})
+	lease(t, w)
+	f, err := os.Open(filepath.Join(w.Dir, "hello.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	unread, err := os.Open(filepath.Join(w.Dir, "bin/activate"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unread.Close()
+	before := status(t, w)
+	if before.Resend {
+		t.Error("the status tells that requests are sent again")
+	}
+	waits := exec.Command("stat", filepath.Join(w.Dir, "wait"))
+	if err := waits.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := reload(t, w); err != nil {
+		t.Error(err)
+	}
+	if s := status(t, w); s.WorkerPID == before.WorkerPID {
+		t.Errorf("worker %d is still there after a reload", s.WorkerPID)
+	}
+	if err := waits.Process.Kill(); err != nil { // where it has asked the successor
+		t.Error(err)
+	}
+	_ = waits.Wait()
+	dropCaches(t, w)
+	if _, err := f.ReadAt(make([]byte, 1), 0); err != nil {
+		t.Errorf("after a reload: %v", err)
+	}
+
+	if err := syscall.Kill(status(t, w).WorkerPID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	checkGone(t, w, before.PID)
+	if _, err := unread.Read(make([]byte, 1)); !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.ECONNABORTED) {
+		t.Errorf("%v from an open file, want %v", err, syscall.ENOTCONN)
+	}
+	lease(t, w)
+	if _, err := os.ReadFile(filepath.Join(w.Dir, "hello.py")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWorkerThatHangs(t *testing.T) {
 	const patience = 300 * time.Millisecond
 	t.Run("a handler", func(t *testing.T) {

@@ -55,6 +55,15 @@ const (
 	maxIdle = 16
 )
 
+// capabilities returns those that go-fuse doesn't ask for by itself. RESEND lets a
+// successor take over unanswered requests.
+func capabilities() uint64 {
+	if noResend {
+		return fuse.CAP_NO_OPENDIR_SUPPORT
+	}
+	return fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_HAS_RESEND
+}
+
 // options is the recipe for a mount that sends no messages once it is hot.
 // What the file system answers is the other half of it.
 func options(l *log.Logger) *fuse.MountOptions {
@@ -64,9 +73,8 @@ func options(l *log.Logger) *fuse.MountOptions {
 		DisableXAttrs:            true,
 		EnableSymlinkCaching:     true,
 		ExplicitDataCacheControl: true, // content never changes, whatever the mtime
-		// RESEND lets a successor take over unanswered requests.
-		ExtraCapabilities: fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_HAS_RESEND,
-		Logger:            l,
+		ExtraCapabilities:        capabilities(),
+		Logger:                   l,
 	}
 }
 
@@ -97,7 +105,7 @@ type worker struct {
 	failed sync.Once
 	stopFD int // an eventfd; readable when the readers are to end
 
-	parking atomic.Bool // what is not answered yet is left to a successor
+	parking atomic.Bool // what is not answered yet is left to a successor, to whom it is sent again
 	mu      sync.Mutex
 	all     map[*reader]bool
 }
@@ -200,10 +208,11 @@ func (w *worker) stop() {
 const interruptPause = 10 * time.Millisecond
 
 // park has the readers end at once: what waits is interrupted, and what they are at
-// goes unanswered, so that the kernel sends it to a successor. It returns when done
-// is closed or after grace.
+// goes unanswered, so that the kernel sends it to a successor, if it can. It returns
+// when done is closed or after grace.
 func (w *worker) park(grace time.Duration) {
-	w.parking.Store(true)
+	_, reply, _ := w.memory.Init()
+	w.parking.Store(canResend(reply))
 	w.stop()
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
