@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sitefs/sitefs/manifest/digest"
+	"github.com/sitefs/sitefs/manifest/wheel"
 )
 
 // record is a RECORD file in the making (packaging.python.org, "Recording
@@ -52,17 +53,9 @@ func (r *record) bytes() []byte {
 	slices.SortFunc(r.rows, func(a, b recordRow) int { return strings.Compare(a.path, b.path) })
 	var out bytes.Buffer
 	for _, row := range r.rows {
-		out.WriteString(quoteField(row.path) + row.rest + "\n")
+		out.WriteString(wheel.QuoteField(row.path) + row.rest + "\n")
 	}
 	return out.Bytes()
-}
-
-// quoteField returns a field as Python's csv writer does.
-func quoteField(s string) string {
-	if strings.ContainsAny(s, ",\"\r\n") {
-		return `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
-	}
-	return s
 }
 
 // insertRow returns a RECORD file with one more row in its sorted place. The
@@ -79,7 +72,7 @@ func insertRow(file []byte, p string, d digest.Digest, size int64) []byte {
 		}
 		at = end
 	}
-	row := quoteField(p) + hashAndSize(d, size) + "\n"
+	row := wheel.QuoteField(p) + hashAndSize(d, size) + "\n"
 	return slices.Concat(file[:at], []byte(row), file[at:])
 }
 

@@ -98,6 +98,33 @@ func ParseRecord(b []byte, bad func(error) error) ([]RecordRow, error) {
 	return rows, nil
 }
 
+// FormatRecord returns the RECORD file with those rows: sorted by path as pip sorts
+// them, ended by LF.
+func FormatRecord(rows []RecordRow) []byte {
+	rows = slices.SortedFunc(slices.Values(rows), func(a, b RecordRow) int { return strings.Compare(a.Path, b.Path) })
+	var b []byte
+	for _, r := range rows {
+		b = append(append(b, QuoteField(r.Path)...), ',')
+		if r.Sum.Algorithm != "" {
+			b = append(append(append(b, r.Sum.Algorithm...), '='), encodeSum(r.Sum.Sum)...)
+		}
+		b = append(b, ',')
+		if r.Size >= 0 {
+			b = strconv.AppendInt(b, r.Size, 10)
+		}
+		b = append(b, '\n')
+	}
+	return b
+}
+
+// QuoteField returns a field as Python's csv writer does.
+func QuoteField(s string) string {
+	if strings.ContainsAny(s, ",\"\r\n") {
+		return `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
+	}
+	return s
+}
+
 func parseRow(line string) (RecordRow, error) {
 	f, err := splitCSV(line)
 	if err != nil {
