@@ -52,13 +52,31 @@ type Origin struct {
 func (d *Distribution) String() string { return d.Name + " " + d.Version }
 
 // Path returns the path of a file that RECORD lists, relative to the environment,
-// and whether it is in the environment.
+// and whether it is in the environment. The RECORD of an install that never ended
+// is the wheel's own, and so is its .data folder, which installers spread.
 func (d *Distribution) Path(row string) (string, bool) {
 	if strings.HasPrefix(row, "/") {
 		return "", false
 	}
 	p := path.Join(d.Site, row)
+	if data, rest, _ := strings.Cut(row, "/"); !d.Finished && strings.HasSuffix(data, ".data") {
+		scheme, rest, _ := strings.Cut(rest, "/")
+		p = path.Join(d.scheme(scheme), rest)
+	}
 	return p, p != ".." && !strings.HasPrefix(p, "../")
+}
+
+// scheme returns the folder that the files in one of .data go to.
+func (d *Distribution) scheme(name string) string {
+	switch name {
+	case "scripts":
+		return "bin"
+	case "data":
+		return "."
+	case "headers":
+		return path.Join("include/site", path.Base(path.Dir(d.Site)), d.Name)
+	}
+	return d.Site
 }
 
 // Installed returns what is installed in the environment at dir, sorted by path.
@@ -178,4 +196,18 @@ func (d *Distribution) readRecord(dir string) ([]wheel.RecordRow, error) {
 		}
 	}
 	return rows, nil
+}
+
+// Paths returns the paths of all files that the distribution should have.
+func (d *Distribution) Paths() []string {
+	var paths []string
+	for _, row := range d.Rows {
+		if p, ok := d.Path(row.Path); ok {
+			paths = append(paths, p)
+		}
+	}
+	if d.Broken == nil && !d.Finished {
+		paths = append(paths, d.unwritten()...)
+	}
+	return paths
 }

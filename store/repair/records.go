@@ -1,0 +1,192 @@
+package repair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sitefs/sitefs/manifest/wheel"
+	"github.com/sitefs/sitefs/store/verify"
+)
+
+// Wheels returns the wheels that a distribution may have been installed from, by
+// its name and version. Their files are in the source.
+type Wheels func(ctx context.Context, d *verify.Distribution) ([]*wheel.Info, error)
+
+// Options is what [Records] can be told. The zero value is fine.
+type Options struct {
+	// DiscardChanges replaces edited files too.
+	DiscardChanges bool
+}
+
+// Records restores in the environment at dir, which pip or uv made, the files of
+// the packages in which verify.Records found something missing or changed.
+//
+// A wheel is used only if it lists what the package's RECORD does. Where no RECORD
+// is left its tags must be those in the package's WHEEL, and where that is gone
+// too all that is left of the package must be the wheel's; the report says so, and
+// RECORD is written anew. A file whose bytes are the first ones of the right ones,
+// with nothing or zeros behind, was cut off and is restored; any other difference
+// is an edit.
+//
+// What couldn't be repaired, whole packages too, is in the report. The error says
+// that nothing was, or that ctx ended. It wraps [ErrBusy] if another repair is
+// under way.
+func Records(ctx context.Context, dir string, src Source, found *verify.Result, wheels Wheels, o Options) (*Report, error) {
+	all, err := verify.Installed(dir)
+	if err != nil {
+		return nil, err
+	}
+	w, err := open(dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &rescue{workshop: w, Options: o, ctx: ctx, dir: dir, src: src, wheels: wheels}
+	err = r.run(all, found)
+	w.report.sort()
+	return w.report, errors.Join(err, w.clear(), w.close())
+}
+
+// A rescue is the repair of an environment that pip or uv made.
+type rescue struct {
+	*workshop
+	Options
+	ctx    context.Context
+	dir    string
+	src    Source
+	wheels Wheels
+	heads  []string       // first lines of scripts that run the environment's Python
+	uv     bool           // uv made the environment
+	owners map[string]int // how many packages list a path
+}
+
+func (r *rescue) run(all []*verify.Distribution, found *verify.Result) error {
+	r.lookAround()
+	r.owners = map[string]int{}
+	for _, d := range all {
+		for _, p := range d.Paths() {
+			r.owners[p]++
+		}
+	}
+	claimed := map[string]bool{}
+	for _, d := range all {
+		if !damaged(d, found, claimed) {
+			continue
+		}
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
+		r.distribution(d)
+	}
+	for _, p := range found.Missing {
+		if !claimed[p] {
+			r.report.fail(p, errors.New("no package lists it: make the environment again"))
+		}
+	}
+	if err := r.finish(r.ctx); err != nil {
+		return err
+	}
+	for _, d := range found.Bytecode {
+		r.remove(d.Path)
+	}
+	return nil
+}
+
+// damaged reports whether something is wrong with d, and notes in claimed which
+// findings are about it.
+func damaged(d *verify.Distribution, found *verify.Result, claimed map[string]bool) bool {
+	bad := map[string]bool{}
+	for _, p := range found.Missing {
+		bad[p] = true
+	}
+	for _, list := range [][]verify.Difference{found.Changed, found.Mode} {
+		for _, d := range list {
+			bad[d.Path] = true
+		}
+	}
+	any := d.Broken != nil
+	for _, p := range d.Paths() {
+		for ; p != "."; p = path.Dir(p) { // a directory that is missing stands for all in it
+			if bad[p] {
+				claimed[p], any = true, true
+			}
+		}
+	}
+	return any
+}
+
+// lookAround finds out who made the environment and how its scripts begin.
+func (r *rescue) lookAround() {
+	config, err := os.ReadFile(filepath.Join(r.dir, "pyvenv.cfg"))
+	r.uv = err == nil && slices.ContainsFunc(strings.Split(string(config), "\n"), func(line string) bool {
+		key, _, _ := strings.Cut(line, "=")
+		return strings.TrimSpace(key) == "uv"
+	})
+	bin := filepath.Join(r.dir, "bin")
+	for _, python := range []string{"python", "python3"} {
+		r.heads = append(r.heads, "#!"+bin+"/"+python)
+	}
+	entries, err := os.ReadDir(bin)
+	if err != nil {
+		return // then there is no script to learn from
+	}
+	for _, e := range entries {
+		if head := firstLine(filepath.Join(bin, e.Name())); strings.HasPrefix(head, "#!") && strings.Contains(head, "/bin/python") && !slices.Contains(r.heads, head) {
+			r.heads = append(r.heads, head)
+		}
+	}
+}
+
+// firstLine returns the first line of a file without its end, "" if there is none.
+func firstLine(name string) string {
+	f, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	var buf [512]byte // no kernel reads more of it
+	n, _ := f.Read(buf[:])
+	line, _, ok := strings.Cut(string(buf[:n]), "\n")
+	if !ok {
+		return ""
+	}
+	return line
+}
+
+// distribution plans the repair of d.
+func (r *rescue) distribution(d *verify.Distribution) {
+	if d.Origin.Editable {
+		r.report.fail(d.String(), fmt.Errorf("it is installed from the sources at %s: install it again with -e", d.Origin.URL))
+		return
+	}
+	if d.Origin.URL != "" {
+		r.report.fail(d.String(), fmt.Errorf("it came from %s and not from an index: install it again from there", d.Origin.URL))
+		return
+	}
+	candidates, err := r.wheels(r.ctx, d)
+	if err == nil && len(candidates) == 0 {
+		err = errors.New("no wheel of that version was found")
+	}
+	if err != nil {
+		r.report.fail(d.String(), err)
+		return
+	}
+	var refused error
+	for _, info := range candidates {
+		m := &mending{rescue: r, d: d, info: info}
+		if err := m.accept(); err != nil {
+			refused = fmt.Errorf("%s is not the wheel that it was installed from: %w", info.Filename, err)
+			continue
+		}
+		if err := m.plan(); err != nil {
+			r.report.fail(d.String(), err)
+		}
+		return
+	}
+	r.report.fail(d.String(), refused)
+}
