@@ -75,8 +75,6 @@ func (m *mending) entryPoints() {
 		}
 		if e, ok := m.entryPoint(path.Base(p)); ok {
 			m.script(p, m.bodiesOf(e))
-		} else if _, err := m.root.Lstat(p); err != nil {
-			m.report.fail(p, fmt.Errorf("no entry point of %s has that name: install the package again", m.d))
 		}
 	}
 }

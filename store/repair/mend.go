@@ -102,8 +102,15 @@ func (m *mending) compareRecord() error {
 
 // isInstallers reports whether the installer, or Python, made the file at p.
 func (m *mending) isInstallers(p string) bool {
-	dir := path.Dir(p)
-	return dir == m.d.Info && slices.Contains(written, path.Base(p)) || dir == "bin" || path.Base(dir) == "__pycache__"
+	dir, name := path.Split(p)
+	switch dir = path.Clean(dir); {
+	case dir == m.d.Info:
+		return slices.Contains(written, name)
+	case dir == "bin":
+		_, ok := m.entryPoint(name)
+		return ok
+	}
+	return path.Base(dir) == "__pycache__"
 }
 
 // compareTags holds the wheel's tags to those in WHEEL.

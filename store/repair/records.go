@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,9 +15,10 @@ import (
 	"github.com/sitefs/sitefs/store/verify"
 )
 
-// Wheels returns the wheels that a distribution may have been installed from, by
-// its name and version. Their files are in the source.
-type Wheels func(ctx context.Context, d *verify.Distribution) ([]*wheel.Info, error)
+// Wheels yields the wheels that a distribution may have been installed from, by its
+// name and version, those that are easily had first. The files of each are in the
+// source. After an error there is no other.
+type Wheels func(ctx context.Context, d *verify.Distribution) iter.Seq2[*wheel.Info, error]
 
 // Options is what [Records] can be told. The zero value is fine.
 type Options struct {
@@ -168,16 +170,12 @@ func (r *rescue) distribution(d *verify.Distribution) {
 		r.report.fail(d.String(), fmt.Errorf("it came from %s and not from an index: install it again from there", d.Origin.URL))
 		return
 	}
-	candidates, err := r.wheels(r.ctx, d)
-	if err == nil && len(candidates) == 0 {
-		err = errors.New("no wheel of that version was found")
-	}
-	if err != nil {
-		r.report.fail(d.String(), err)
-		return
-	}
-	var refused error
-	for _, info := range candidates {
+	refused := errors.New("no wheel of that version was found")
+	for info, err := range r.wheels(r.ctx, d) {
+		if err != nil {
+			refused = err
+			break
+		}
 		m := &mending{rescue: r, d: d, info: info}
 		if err := m.accept(); err != nil {
 			refused = fmt.Errorf("%s is not the wheel that it was installed from: %w", info.Filename, err)
