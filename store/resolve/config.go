@@ -35,6 +35,9 @@ func (r *Resolver) Key(req Request) (string, error) {
 	}
 	k.set("requirement", req.requirements())
 	k.set("constraint", req.Constraints)
+	if req.NoDeps {
+		k.add("no dependencies")
+	}
 	r.addConfig(k, req)
 	return hex.EncodeToString(k.h.Sum(nil)), nil
 }

@@ -35,6 +35,9 @@ func (r *Resolver) runPip(ctx context.Context, req Request, path string, args ..
 		c.args = append(c.args, "--constraint", "/dev/stdin")
 		c.stdin = strings.Join(req.Constraints, "\n") + "\n"
 	}
+	if req.NoDeps {
+		c.args = append(c.args, "--no-deps")
+	}
 	c.args = append(append(c.args, "--"), req.requirements()...)
 	report, notes, err := r.run(ctx, req.Dir, c)
 	if err != nil {

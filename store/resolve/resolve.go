@@ -51,6 +51,8 @@ type Request struct {
 	Python *interp.Python
 	Dir    string // absolute: the resolver runs here and finds its project's configuration
 
+	NoDeps bool // what is asked for alone, without what that needs
+
 	Offline bool // ask nobody; an answer of any age will do
 	Refresh bool // ask even if there is an answer
 }

@@ -170,7 +170,7 @@ version = "2"
 archive = {path = "dist/local-2-py3-none-any.whl", hashes = {sha256 = "`+sha+`"}}`))
 	wheel := w.write("project/dist/local-2-py3-none-any.whl", "", 0o644)
 	req := w.request("Foo>=1", "./dist/local-2-py3-none-any.whl[x]")
-	req.Constraints = []string{"bar==1", "baz==2"}
+	req.Constraints, req.NoDeps = []string{"bar==1", "baz==2"}, true
 	a, err := w.With(context.Background(), req)
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ archive = {path = "dist/local-2-py3-none-any.whl", hashes = {sha256 = "`+sha+`"}
 	if !slices.Equal(a.Notes, []string{"foo has no extra"}) || !a.Asked.Equal(w.now) {
 		t.Errorf("found notes %q, asked %v", a.Notes, a.Asked)
 	}
-	hasLines(t, w.calls(), req.Dir, "arg pip", "arg compile", "arg pylock.toml", "arg :all:", "arg "+w.python.Executable,
+	hasLines(t, w.calls(), req.Dir, "arg pip", "arg compile", "arg pylock.toml", "arg :all:", "arg --no-deps", "arg "+w.python.Executable,
 		"stdin Foo>=1", "stdin local[x] @ "+lock.FileURL(wheel), "fd3 bar==1", "fd3 baz==2")
 }
 
@@ -353,11 +353,11 @@ func TestPip(t *testing.T) {
 	w := newWorld(t)
 	w.script("prefix/bin/python", `test "$PIP_REQUIRE_VIRTUALENV" = 0 || exit 1`+"\n"+prints(pipReport))
 	req := w.request("foo")
-	req.Constraints = []string{"baz==2"}
+	req.Constraints, req.NoDeps = []string{"baz==2"}, true
 	if got := w.resolve(req); got != "foo 1.0 requested, bar 2 direct" {
 		t.Errorf("found %q", got)
 	}
-	hasLines(t, w.calls(), req.Dir, "arg install", "arg --dry-run", "arg -", "arg :all:", "arg /dev/stdin", "stdin baz==2", "arg --", "arg foo")
+	hasLines(t, w.calls(), req.Dir, "arg install", "arg --dry-run", "arg -", "arg :all:", "arg --no-deps", "arg /dev/stdin", "stdin baz==2", "arg --", "arg foo")
 }
 
 func TestWhichToolIsAsked(t *testing.T) {
@@ -457,6 +457,7 @@ func TestKey(t *testing.T) {
 	}{
 		{"requirement", func() { req = w.request("foo>1", "bar", "./dist/local-2-py3-none-any.whl") }},
 		{"constraint", func() { req.Constraints = []string{"baz==1"} }},
+		{"no dependencies", func() { req.NoDeps = true }},
 		{"interpreter", func() { w.python.Key = "other" }},
 		{"wheel file", func() { w.write("project/dist/local-2-py3-none-any.whl", "longer", 0o644) }},
 		{"variable of uv", func() { w.Env = append(w.Env, "UV_INDEX_URL=https://example.com/simple") }},

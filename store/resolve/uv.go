@@ -23,6 +23,9 @@ func (r *Resolver) uv(path string) tool {
 			c.args = append(c.args, "--constraints", "/dev/fd/3")
 			c.fd3 = strings.Join(req.Constraints, "\n") + "\n"
 		}
+		if req.NoDeps {
+			c.args = append(c.args, "--no-deps")
+		}
 		if req.Refresh {
 			c.args = append(c.args, "--refresh")
 		}
