@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
 	"github.com/sitefs/sitefs/fusefs/mount"
 	"github.com/sitefs/sitefs/store/bytecode"
 )
@@ -33,10 +32,7 @@ type label struct{ name, value string }
 // families are all metrics. A name never changes its meaning.
 var families = []family{
 	{"sitefs_mount_info", "gauge", "What is mounted; always 1.", func(s mount.Status) []sample {
-		var info session.Info
-		if json.Unmarshal(s.Info, &info) != nil {
-			info = session.Info{} // of another version
-		}
+		info := infoOf(s)
 		return []sample{{"", []label{{"tree", info.Tree}, {"from", info.Source}, {"python", info.Python}, {"rung", s.Rung}}, 1}}
 	}},
 	{"sitefs_mount_up", "gauge", "1 if the mount is served, 0 if its processes are gone.", func(s mount.Status) []sample {

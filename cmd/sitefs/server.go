@@ -30,6 +30,7 @@ func newServer() *cobra.Command {
 	f.DurationVar(&server.Keep, "keep", defaultKeep, "")
 	f.StringVar(&server.Rung, "rung", "", "")
 	f.BoolVar(&server.AllowOther, "allow-other", false, "")
+	f.StringVar(&server.PythonFile, "python-file", "", "")
 	f.StringVar(&server.Info, "info", "{}", "")
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sitefs/sitefs/cmd/sitefs/internal/progress"
+	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
 	"github.com/sitefs/sitefs/fusefs/mount"
 )
 
@@ -55,7 +56,11 @@ SIGTERM, which is no failure: the exit code is 0.`,
 				return l.follow(c.Context(), c.OutOrStdout())
 			}
 			mounts, err := l.ask(c.Context())
-			return errors.Join(err, l.write(c.OutOrStdout(), mounts))
+			err = errors.Join(err, l.write(c.OutOrStdout(), mounts))
+			if l.dir == "" && !l.json && !l.metrics {
+				err = errors.Join(err, writeProblems(c.ErrOrStderr(), mounts))
+			}
+			return err
 		},
 	}
 	f := c.Flags()
@@ -148,8 +153,10 @@ func (l *looking) text(ctx context.Context) (string, error) {
 }
 
 // shown returns s with the digest alone for its tree: a mount's own name for what
-// it holds has the layout and the prefix too.
+// it holds has the layout and the prefix too. And it tells of the interpreter what
+// the mount, which was made before, can't know.
 func shown(s mount.Status) mount.Status {
 	s.Tree, _, _ = strings.Cut(s.Tree, " ")
+	s.Info = session.Examine(s.Info)
 	return s
 }

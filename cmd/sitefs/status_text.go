@@ -48,13 +48,10 @@ func describe(s mount.Status, p pace) string {
 
 // describeMount says what is mounted, how, and for whom.
 func describeMount(b *page, s mount.Status) {
-	var info session.Info
-	if json.Unmarshal(s.Info, &info) != nil {
-		info = session.Info{} // of another version: the rest still stands
-	}
+	info := infoOf(s)
 	b.line("mount", "%s", s.Dir)
 	if s.State == mount.StateDead {
-		b.line("state", "%s: its server, pid %d, is gone; mount it again, or umount it", s.State, s.PID)
+		b.line("state", "%s", deadness(s))
 	} else {
 		b.line("state", "%s since %s, pid %d", s.State, s.Since.Format(time.DateTime), s.PID)
 	}
@@ -68,9 +65,44 @@ func describeMount(b *page, s mount.Status) {
 	b.line("tree", "%s", info.Tree)
 	b.line("from", "%s", info.Source)
 	b.line("python", "%s", info.Python)
+	if info.PythonProblem != "" {
+		b.line("", "%s", info.PythonProblem)
+	}
 	for _, p := range s.Leases {
 		b.line("lease", "pid %d, %s", p.PID, p.Name)
 	}
+}
+
+// infoOf returns what the mount was given to tell.
+func infoOf(s mount.Status) session.Info {
+	var info session.Info
+	if json.Unmarshal(s.Info, &info) != nil {
+		return session.Info{} // of another version: the rest still stands
+	}
+	return info
+}
+
+// deadness says what a dead mount is and what becomes of it.
+func deadness(s mount.Status) string {
+	return fmt.Sprintf("dead: its server, pid %d, is gone; the next `sitefs mount` or `sitefs run` makes it anew, `sitefs umount` takes it away", s.PID)
+}
+
+// writeProblems writes a line for each mount that a line of the table doesn't tell
+// enough of.
+func writeProblems(out io.Writer, mounts []mount.Status) error {
+	for _, s := range mounts {
+		problem := infoOf(s).PythonProblem
+		if s.State == mount.StateDead {
+			problem = deadness(s)
+		}
+		if problem == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(out, "sitefs: warning: %s: %s\n", s.Dir, problem); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // describeWork says what the mount was asked and how fast it answered.

@@ -90,7 +90,7 @@ resend    no: the mount ends if its worker crashes, as this kernel sends no requ
 `},
 		{"dead", dead, pace{}, `
 mount     /p/.venv
-state     dead: its server, pid 4711, is gone; mount it again, or umount it
+state     dead: its server, pid 4711, is gone; the next ` + "`sitefs mount` or `sitefs run` makes it anew, `sitefs umount`" + ` takes it away
 tree      b4652b
 from      -r /p/pylock.toml
 python    /usr/bin/python3

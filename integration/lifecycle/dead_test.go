@@ -42,6 +42,10 @@ func TestDeadMountIsUnmounted(t *testing.T) {
 	if out := h.Must(t, "sitefs", "status", ".venv"); !strings.Contains(out, "dead: its server") {
 		t.Errorf("status:\n%s", out)
 	}
+	want := "sitefs: warning: " + filepath.Join(h.Dir, ".venv") + ": dead: its server, pid "
+	if r := h.Run(t, "sitefs", "status"); r.Code != 0 || strings.Count(r.Stderr, want) != 1 || strings.Count(r.Stderr, "\n") != 1 {
+		t.Errorf("status: exit code %d, %q, want one line with %q", r.Code, r.Stderr, want)
+	}
 	h.Must(t, "sitefs", "umount")
 	if r := h.Run(t, "ls", ".venv"); r.Code == 0 {
 		t.Errorf(".venv is left, with %q", r.Stdout)

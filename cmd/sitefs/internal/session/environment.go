@@ -28,6 +28,7 @@ type Environment struct {
 	Name   string           // for people: the project's folder, or the first requirement
 	Source string           // what it was made from, as a user would type it
 	Python string           // path of the interpreter it is for
+	File   string           // of that interpreter, see fileOf
 	Code   bytecode.Version // what that interpreter compiles to
 
 	identity string
@@ -39,6 +40,7 @@ type proof struct {
 	Found      string // the interpreter, as it was found
 	Key        string // its interp.Key
 	Executable string // the base interpreter that it led to
+	File       string `json:",omitempty"` // of the base interpreter, see fileOf
 	Code       bytecode.Version
 
 	// Of an environment that a resolver was asked for: its configuration, and
@@ -61,9 +63,14 @@ func (s *Session) Environment(ctx context.Context, req Request) (*Environment, e
 	env := &Environment{Name: in.name, Source: in.source(), identity: in.identity}
 	if entry, ok := s.Store.Known(in.key); ok && !s.Refresh {
 		var p proof
-		if json.Unmarshal([]byte(entry.Note), &p) == nil && s.holds(ctx, finder, p) {
-			env.Tree, env.Python, env.Code = entry.Tree, p.Executable, p.Code
-			return env, nil
+		if json.Unmarshal([]byte(entry.Note), &p) == nil {
+			if s.holds(ctx, finder, p) {
+				env.Tree, env.Python, env.File, env.Code = entry.Tree, p.Executable, fileOf(p.Executable), p.Code
+				return env, nil
+			}
+			if text, _ := fate(p.Executable, p.File); p.Executable != "" && text != "" {
+				s.Warn(text + "; the environment is made anew, and what runs in the old one should be started anew")
+			}
 		}
 	}
 	p, err := s.make(ctx, finder, in, env)
@@ -110,8 +117,8 @@ func (s *Session) make(ctx context.Context, finder *interp.Finder, in *inputs, e
 		return proof{}, err
 	}
 	s.Note(fmt.Sprintf("python: %s, from %s", py, py.Source))
-	env.Python, env.Code = py.Executable, codeOf(py)
-	p := proof{Found: py.Found, Key: py.Key, Executable: py.Executable, Code: env.Code}
+	env.Python, env.File, env.Code = py.Executable, fileOf(py.Executable), codeOf(py)
+	p := proof{Found: py.Found, Key: py.Key, Executable: py.Executable, File: env.File, Code: env.Code}
 	pins, err := s.locked(locks, py, in)
 	if err != nil {
 		return proof{}, err

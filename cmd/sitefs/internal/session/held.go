@@ -166,5 +166,13 @@ func (s *Session) mountHeld(ctx context.Context, h held) error {
 	if !there.Store.HasTree(h.Environment.Tree) {
 		return fmt.Errorf("%s: the store %s has no tree %s any more: run `%s`", h.Dir, h.Store, h.Environment.Tree, h.Options.Command)
 	}
+	text, gone := fate(h.Environment.Python, h.Environment.File)
+	switch {
+	case gone:
+		return fmt.Errorf("%s: %s: install it again, or run `%s`", h.Dir, text, h.Options.Command)
+	case text != "":
+		s.Warn(fmt.Sprintf("%s: %s; if it is of another version now, run `%s`", h.Dir, text, h.Options.Command))
+		h.Environment.File = fileOf(h.Environment.Python)
+	}
 	return there.Mount(ctx, h.Environment, h.Dir, h.Options)
 }

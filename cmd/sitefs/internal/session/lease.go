@@ -98,6 +98,7 @@ type Server struct {
 	Keep       time.Duration
 	Rung       string // see mount.Config
 	AllowOther bool   // see mount.Config
+	PythonFile string // of the interpreter, see fileOf
 	Info       string // JSON, see Info
 }
 
@@ -122,6 +123,9 @@ type Info struct {
 	Python string `json:"python"`
 	Tree   string `json:"tree"`
 	Store  string `json:"store"`
+
+	PythonFile    string `json:"python_file,omitempty"`    // the interpreter's when it was mounted
+	PythonProblem string `json:"python_problem,omitempty"` // what is wrong with it now; see [Examine]
 }
 
 // want returns the mount of env on dir.
@@ -130,7 +134,10 @@ func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.D
 	if err != nil {
 		return mount.Want{}, fmt.Errorf("find the program to serve with: %w", err)
 	}
-	info, err := json.Marshal(Info{env.Name, env.Source, env.Python, env.Tree.String(), s.Store.Dir()})
+	info, err := json.Marshal(Info{
+		Name: env.Name, Source: env.Source, Python: env.Python, Tree: env.Tree.String(), Store: s.Store.Dir(),
+		PythonFile: env.File,
+	})
 	if err != nil {
 		return mount.Want{}, err
 	}
@@ -159,6 +166,7 @@ func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.D
 		Keep:       keep,
 		Rung:       rung,
 		AllowOther: o.AllowOther,
+		PythonFile: env.File,
 		Info:       string(info),
 	}
 	if o.Owner != nil {
@@ -185,7 +193,7 @@ func (w Worker) flags() []string {
 
 // arguments returns the flags of the verb and its argument.
 func (v Server) arguments() []string {
-	args := append(v.Worker.flags(), "--keep", v.Keep.String(), "--rung", v.Rung, "--info", v.Info)
+	args := append(v.Worker.flags(), "--keep", v.Keep.String(), "--rung", v.Rung, "--python-file", v.PythonFile, "--info", v.Info)
 	if v.AllowOther {
 		args = append(args, "--allow-other")
 	}
@@ -202,7 +210,8 @@ func checkPrefix(prefix string) error {
 
 // name names what is mounted: not the tree alone, since its scripts show the
 // prefix, and who asks for a way to mount or for other users doesn't want a mount
-// made otherwise.
+// made otherwise. Where the interpreter was replaced, what runs on the old one has
+// a mount of its own: what it has loaded may not go with the new one's library.
 func (v Server) name() string {
 	name := v.Tree + " " + v.Layout + " " + v.Prefix
 	if v.Rung != "" {
@@ -213,6 +222,9 @@ func (v Server) name() string {
 	}
 	if v.UID != uint32(os.Getuid()) || v.GID != uint32(os.Getgid()) {
 		name += fmt.Sprintf(" of %d:%d", v.UID, v.GID)
+	}
+	if v.PythonFile != "" {
+		name += " on " + v.PythonFile
 	}
 	return name
 }

@@ -44,7 +44,7 @@ func (s *Session) Stored(ctx context.Context, name string) (*Environment, error)
 	if got := manifest.PythonOf(py); got != m.Python {
 		return nil, fmt.Errorf("tree %s is for %s, and %s is %s now: mount its lock file instead", d, m.Python, exe, got)
 	}
-	return &Environment{Tree: d, Name: m.Prompt, Source: "tree " + d.String(), Python: py.Executable, Code: codeOf(py)}, nil
+	return &Environment{Tree: d, Name: m.Prompt, Source: "tree " + d.String(), Python: py.Executable, File: fileOf(py.Executable), Code: codeOf(py)}, nil
 }
 
 // interpreterOf returns where bin/python leads to.
