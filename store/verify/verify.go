@@ -79,11 +79,6 @@ func (d Difference) String() string {
 // What else there is doesn't count.
 func (r *Result) Whole() bool { return len(r.Missing)+len(r.Changed)+len(r.Mode) == 0 }
 
-// Clean reports whether there is nothing to say.
-func (r *Result) Clean() bool {
-	return r.Whole() && len(r.Bytecode)+len(r.Conflict)+len(r.Extra)+len(r.Unknown) == 0
-}
-
 func (r *Result) sort() {
 	byPath := func(a, b Difference) int { return strings.Compare(a.Path, b.Path) }
 	for _, list := range [][]string{r.Missing, r.Conflict, r.Extra} {

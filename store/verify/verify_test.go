@@ -195,10 +195,10 @@ func TestTree(t *testing.T) {
 				Ignore: func(path string) bool { return path == "ignored" },
 			})
 			check(t, err)
-			if clean := test.want.isEmpty(); got.Clean() != clean {
-				t.Errorf("Clean() = %t, want %t", got.Clean(), clean)
+			if (got.Err() == nil) != test.want.isEmpty() {
+				t.Errorf("Err() = %v", got.Err())
 			}
-			if clean := test.want.isEmpty(); clean && (got.Files != 7 || got.Bytes != 59) {
+			if test.want.isEmpty() && (got.Files != 7 || got.Bytes != 59) {
 				t.Errorf("%d files of %d bytes, want 7 of 59", got.Files, got.Bytes)
 			}
 			got.Files, got.Bytes = 0, 0
@@ -261,7 +261,7 @@ func TestSymlinks(t *testing.T) {
 	o := Options{Deep: true, BlobPath: blobPath}
 	got, err := Tree(context.Background(), tr, dir, o)
 	check(t, err)
-	if !got.Clean() {
+	if got.Err() != nil {
 		t.Errorf("found %+v", got)
 	}
 	link("lib/site/a/data.bin", blobPath(digest.Of([]byte("elf"))))
@@ -273,5 +273,16 @@ func TestSymlinks(t *testing.T) {
 	check(t, err)
 	if len(got.Changed) != 3 {
 		t.Errorf("found %+v, want three changed files", got)
+	}
+}
+
+func TestErr(t *testing.T) {
+	r := &Result{Missing: []string{"a", "b"}, Extra: []string{"c"}}
+	err := r.Err()
+	if want := "2 missing, 1 extra"; err.Error() != want {
+		t.Errorf("error %q, want %q", err, want)
+	}
+	if !errors.Is(err, ErrMissing) || !errors.Is(err, ErrExtra) || errors.Is(err, ErrChanged) {
+		t.Errorf("error %v wraps the wrong kinds", err)
 	}
 }
