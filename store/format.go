@@ -32,6 +32,7 @@ the SHA-256 of its bytes and is served without a further check.
 blobs     the files          wheels   what each wheel holds
 trees     environments       known    which inputs gave which environment
 bytecode  what Python sources compile to; may be removed while nothing is mounted
+links     second copies of files, for environments of hard links; may be removed
 interp, answers              what interpreters and resolvers have said
 catalog   an index; may be removed alone at any time
 leases    who uses what      tmp      what is being written

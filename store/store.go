@@ -9,6 +9,7 @@
 //	wheels/DIGEST.LAYOUT       the wheel's table for a venv layout (package tree)
 //	trees/DIGEST               a compiled environment (package tree)
 //	bytecode/                  what sources compile to (package store/bytecode)
+//	links/ab/cdef…-MODE-MTIME  second inodes of blobs, for environments of hard links
 //	known/DIGEST               inputs that were read once -> the tree they gave
 //	interp/, answers/          answers of interpreters and resolvers, by what was asked
 //	catalog/, catalog.lock     an index over wheels and trees; made anew when it is lost
@@ -83,6 +84,8 @@ type Store struct {
 
 	roundFiles int               // see the constant
 	step       func(name string) // tests only: called between the steps of a commit
+
+	link func(fromDir int, from string, toDir int, to string) error // linkat; tests count its links
 }
 
 // DefaultDir returns where the store is unless a flag says otherwise:
@@ -121,7 +124,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, root: root, warn: o.Warn, now: time.Now, maps: map[string][]byte{}, roundFiles: roundFiles}
+	s := &Store{dir: dir, root: root, warn: o.Warn, now: time.Now, maps: map[string][]byte{}, roundFiles: roundFiles, link: linkat}
 	if s.warn == nil {
 		s.warn = func(string) {}
 	}

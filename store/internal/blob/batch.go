@@ -69,6 +69,66 @@ func (f *File) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// copyMost is what the kernel is asked to copy at a time.
+const copyMost = 16 << 20
+
+// Copy appends what the open file from has from its position on, and returns how
+// many bytes that were. The two share blocks where the file system can do that.
+func (f *File) Copy(from int) (n int64, err error) {
+	for {
+		m, err := copyRange(f.fd, from, copyMost)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case n == 0 && (err == nil && m == 0 || slices.Contains(noCopyRange, err)):
+			return f.copyBuffered(from)
+		case err != nil:
+			return n, f.batch.pathError("copy", f.name, err)
+		case m == 0:
+			return n, nil
+		}
+		n += int64(m)
+		f.batch.ahead.wrote(m)
+	}
+}
+
+// noCopyRange are the errors of a kernel or file system that has no copying of its
+// own. A few old ones copy nothing without a word.
+var noCopyRange = []error{unix.ENOSYS, unix.EXDEV, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOTSUP, unix.EPERM}
+
+func (f *File) copyBuffered(from int) (n int64, err error) {
+	buf := make([]byte, 64<<10)
+	for {
+		m, err := unix.Read(from, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return n, f.batch.pathError("copy", f.name, err)
+		}
+		if m == 0 {
+			return n, nil
+		}
+		if _, err := f.Write(buf[:m]); err != nil {
+			return n, err
+		}
+		n += int64(m)
+	}
+}
+
+// SetAttr gives the file a mode and a modification time in Unix seconds. Nothing
+// may be written to it after that.
+func (f *File) SetAttr(mode uint32, mtime int64) error {
+	if err := unix.Fchmod(f.fd, mode); err != nil {
+		return f.batch.pathError("chmod", f.name, err)
+	}
+	ts := []unix.Timespec{{Sec: mtime}, {Sec: mtime}}
+	if err := unix.UtimesNanoAt(int(f.batch.stage.Fd()), f.name, ts, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return f.batch.pathError("set the time of", f.name, err)
+	}
+	return nil
+}
+
 // Close ends the writing and returns the file's name for [Placement] and
 // [Batch.Remove]. The file is neither durable nor visible yet.
 func (f *File) Close() (staged string, err error) {

@@ -34,3 +34,8 @@ func syncFile(fd int) error {
 		}
 	}
 }
+
+// copyRange has the kernel copy up to n bytes between the positions of two files.
+func copyRange(to, from, n int) (int, error) {
+	return unix.CopyFileRange(from, nil, to, nil, n, 0)
+}
