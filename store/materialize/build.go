@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/manifest/tree"
@@ -21,120 +23,240 @@ const (
 
 // A builder writes one tree into one new directory.
 type builder struct {
-	ctx    context.Context
-	tree   *tree.Tree
-	src    Source
-	mode   Mode
-	dir    string
-	chmod  bool // what is made doesn't get the mode that it is made with
+	tree *tree.Tree
+	src  Source
+	sys  system
+	code Bytecode
+	dir  string
+	from *previous // nil if there is nothing to reuse
+
+	mode      Mode
+	copyRange bool // the kernel can copy from the store to here
+	chmod     bool // what is made here doesn't get the mode that it is made with
+	linked    map[content]tree.ID
+
+	group  *errgroup.Group // directories that are filled by another goroutine
+	ctx    context.Context // ends with the first failure
+	mu     sync.Mutex
 	report *Report
+}
+
+// build writes t into the new directory dir, with modes and times, and adds to r
+// what it wrote, the mode and its reason. From, the environment that dir will
+// replace, may be nil. Nothing is synced; see [durable]. When build fails, what it
+// has written stays.
+func build(ctx context.Context, t *tree.Tree, src Source, dir string, from *previous, o Options, r *Report) error {
+	return buildWith(ctx, kernel, t, src, dir, from, o, r)
+}
+
+func buildWith(ctx context.Context, sys system, t *tree.Tree, src Source, dir string, from *previous, o Options, r *Report) error {
+	if err := retry(func() error { return unix.Mkdir(dir, dirMode) }); err != nil {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	b := &builder{tree: t, src: src, sys: sys, code: o.Bytecode, dir: dir, report: r}
+	if err := b.prepare(ctx, from, o.Mode); err != nil {
+		return err
+	}
+	return b.write(ctx, o.Workers)
+}
+
+// prepare finds out, in the new directory, what can be done there.
+func (b *builder) prepare(ctx context.Context, from *previous, want Mode) error {
+	p, err := newProbe(b.sys, b.src.Dir(), b.dir)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if b.mode, b.report.Reason, err = p.choose(want); err != nil {
+		return err
+	}
+	b.report.Mode = b.mode.String()
+	if err := p.copyRange(); err != nil {
+		return err
+	}
+	b.copyRange = p.found.CopyRange == 0
+	if b.chmod, err = p.losesModes(); err != nil {
+		return err
+	}
+	if from != nil && reusable(from.mode) && reusable(b.mode) {
+		b.from = from
+	}
+	if b.mode == Hardlink {
+		return b.makeLinks(ctx)
+	}
+	return nil
+}
+
+// write fills the new directory.
+func (b *builder) write(ctx context.Context, workers int) error {
+	fd, err := openDir(unix.AT_FDCWD, b.dir)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: b.dir, Err: err}
+	}
+	defer unix.Close(fd)
+	if b.chmod {
+		if err := retry(func() error { return unix.Fchmod(fd, dirMode) }); err != nil {
+			return b.pathError(tree.Root, err)
+		}
+	}
+	root, err := b.tree.Stat(tree.Root)
+	if err != nil {
+		return err
+	}
+	old, err := b.openOld()
+	if err != nil {
+		return err
+	}
+	defer old.close()
+	if workers == 0 {
+		workers = b.mode.workers()
+	}
+	b.group, b.ctx = errgroup.WithContext(ctx)
+	b.group.SetLimit(workers - 1)
+	err = b.work(func(w *worker) error { return w.directory(fd, tree.Root, root, old) })
+	// The first failure is the one to tell of; another one may only say that the
+	// context has ended.
+	if other := b.group.Wait(); other != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err = other
+	}
+	return err
+}
+
+// workers returns how many directories are filled at a time.
+func (m Mode) workers() int { return 1 }
+
+// A worker is what one goroutine fills directories with.
+type worker struct {
+	*builder
+	counts Report
 	buf    []byte
 }
 
 // bufferSize holds nine in ten files of a wheel whole.
 const bufferSize = 64 << 10
 
-// build writes t into the new directory dir, with modes and times, in a mode that
-// is not [Auto], and adds to r what it wrote. From, the environment that dir will
-// replace, may be nil. Nothing is synced; see [durable]. When build fails, what it
-// has written stays.
-func build(ctx context.Context, t *tree.Tree, src Source, dir string, from *previous, mode Mode, o Options, r *Report) error {
-	if mode != Copy {
-		return fmt.Errorf("link mode %v: this sitefs has no such mode yet: use copy", mode)
-	}
-	root, err := t.Stat(tree.Root)
-	if err != nil {
-		return err
-	}
-	if err := retry(func() error { return unix.Mkdir(dir, dirMode) }); err != nil {
-		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
-	}
-	fd, err := openDir(unix.AT_FDCWD, dir)
-	if err != nil {
-		return &fs.PathError{Op: "open", Path: dir, Err: err}
-	}
-	defer unix.Close(fd)
-	b := &builder{ctx: ctx, tree: t, src: src, mode: mode, dir: dir, report: r, buf: make([]byte, bufferSize)}
-	return b.directory(fd, tree.Root, root)
-}
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// A previous is the environment that is being replaced.
-type previous struct {
-	tree *tree.Tree // what it was made from
-	dir  string
-	mode Mode // how it was made, never [Auto]
+// work does something with a worker of its own.
+func (b *builder) work(do func(*worker) error) error {
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	w := &worker{builder: b, buf: buf[:]}
+	err := do(w)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.report.add(&w.counts)
+	return err
 }
 
 // directory fills the new, empty directory that is open as fd.
-func (b *builder) directory(fd int, id tree.ID, a tree.Attr) error {
-	if err := b.ctx.Err(); err != nil {
+func (w *worker) directory(fd int, id tree.ID, a tree.Attr, old oldDir) error {
+	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	b.report.Dirs++
-	children, err := b.tree.Children(id)
+	w.counts.Dirs++
+	children, err := w.tree.Children(id)
 	if err != nil {
 		return err
 	}
+	var code codeDir
 	for i := range children.Len() {
 		name, child, ca, err := children.At(i)
 		if err != nil {
 			return err
 		}
-		if err := b.entry(fd, string(name), child, ca); err != nil {
-			return b.pathError(child, err)
+		err = w.entry(fd, string(name), child, ca, old)
+		if err == nil && w.code != nil && isSource(name, ca) {
+			err = w.exportCode(&code, fd, string(name), ca)
+		}
+		if err != nil {
+			code.close()
+			return w.pathError(child, err)
 		}
 	}
+	code.close()
 	// What is written below a subdirectory doesn't change this one's time.
 	if err := setTime(fd, ".", a.Mtime); err != nil {
-		return b.pathError(id, err)
+		return w.pathError(id, err)
+	}
+	if a.Subdirs == 0 {
+		return nil
 	}
 	for i := range children.Len() {
 		name, child, ca, err := children.At(i)
+		if err == nil && ca.Kind == tree.Dir {
+			err = w.descend(fd, string(name), child, ca, old)
+		}
 		if err != nil {
 			return err
-		}
-		if ca.Kind == tree.Dir {
-			if err := b.descend(fd, string(name), child, ca); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
-// descend fills the directory that entry has made.
-func (b *builder) descend(parent int, name string, id tree.ID, a tree.Attr) error {
+// descend fills a directory that entry has made, by another goroutine if one is to
+// be had.
+func (w *worker) descend(parent int, name string, id tree.ID, a tree.Attr, old oldDir) error {
 	fd, err := openDir(parent, name)
 	if err != nil {
-		return b.pathError(id, err)
+		return w.pathError(id, err)
 	}
-	defer unix.Close(fd)
-	return b.directory(fd, id, a)
+	below, err := w.oldChild(old, name)
+	if err != nil {
+		unix.Close(fd)
+		return w.pathError(id, err)
+	}
+	fill := func(w *worker) error {
+		defer unix.Close(fd)
+		defer below.close()
+		return w.directory(fd, id, a, below)
+	}
+	if w.group.TryGo(func() error { return w.work(fill) }) {
+		return nil
+	}
+	return fill(w)
 }
 
 // entry makes one name of the directory dir.
-func (b *builder) entry(dir int, name string, id tree.ID, a tree.Attr) error {
+func (w *worker) entry(dir int, name string, id tree.ID, a tree.Attr, old oldDir) error {
 	switch a.Kind {
 	case tree.Dir:
-		if err := retry(func() error { return unix.Mkdirat(dir, name, dirMode) }); err != nil {
-			return err
-		}
-		if b.chmod {
-			return retry(func() error { return unix.Fchmodat(dir, name, dirMode, 0) })
-		}
-		return nil
+		return w.mkdir(dir, name)
 	case tree.Symlink:
-		b.report.Files++
-		target, err := b.tree.Link(id)
+		w.counts.Files++
+		target, err := w.tree.Link(id)
 		if err != nil {
 			return err
 		}
 		return symlink(dir, name, string(target), a.Mtime)
 	}
-	b.report.Files++
-	b.report.Bytes += a.Size
-	b.report.Copied++
-	return b.copyFile(dir, name, id, a)
+	w.counts.Files++
+	w.counts.Bytes += a.Size
+	if a.Kind != tree.File || a.Size == 0 {
+		return w.copyFile(dir, name, id, a)
+	}
+	if done, err := w.reuse(dir, name, a, old); done || err != nil {
+		return err
+	}
+	switch {
+	case w.mode == Clone:
+		return w.cloneFile(dir, name, a)
+	case w.mode == Hardlink && w.linked[contentOf(a)] == id:
+		w.counts.Linked++
+		return w.src.Link(a, dir, name)
+	case w.mode == Symlink && !a.Exec: // a blob is never executable
+		w.counts.Symlinked++
+		return symlink(dir, name, w.src.BlobPath(a.Digest), a.Mtime)
+	}
+	return w.copyFile(dir, name, id, a)
+}
+
+func (w *worker) mkdir(dir int, name string) error {
+	err := retry(func() error { return unix.Mkdirat(dir, name, dirMode) })
+	if err == nil && w.chmod {
+		err = retry(func() error { return unix.Fchmodat(dir, name, dirMode, 0) })
+	}
+	return err
 }
 
 func symlink(dir int, name, target string, mtime int64) error {
@@ -144,48 +266,59 @@ func symlink(dir int, name, target string, mtime int64) error {
 	return setTime(dir, name, mtime)
 }
 
+func modeOf(a tree.Attr) uint32 {
+	if a.Exec {
+		return execMode
+	}
+	return fileMode
+}
+
+// cloneFile writes a regular file that shares the blocks of its blob.
+func (w *worker) cloneFile(dir int, name string, a tree.Attr) error {
+	from, err := w.src.OpenBlob(a.Digest)
+	if err != nil {
+		return err
+	}
+	err = w.sys.clone(from, dir, name, modeOf(a))
+	unix.Close(from)
+	if err == nil && (w.chmod || !cloneSetsMode) {
+		err = retry(func() error { return unix.Fchmodat(dir, name, modeOf(a), 0) })
+	}
+	if err != nil {
+		return fmt.Errorf("clone: %w", err)
+	}
+	w.counts.Cloned++
+	return setTime(dir, name, a.Mtime)
+}
+
 // copyFile writes a regular file with bytes of its own.
-func (b *builder) copyFile(dir int, name string, id tree.ID, a tree.Attr) error {
-	fd, err := b.create(dir, name, a.Exec)
+func (w *worker) copyFile(dir int, name string, id tree.ID, a tree.Attr) error {
+	fd, err := w.create(dir, name, modeOf(a))
 	if err != nil {
 		return err
 	}
-	err = b.content(fd, id, a)
-	if closeErr := unix.Close(fd); err == nil && closeErr != unix.EINTR { // a close that was interrupted has closed
-		err = closeErr
-	}
-	if err != nil {
+	if err := closeAfter(fd, w.fill(fd, id, a)); err != nil {
 		return err
 	}
+	w.counts.Copied++
 	return setTime(dir, name, a.Mtime)
 }
 
 // create makes an empty file.
-func (b *builder) create(dir int, name string, exec bool) (fd int, err error) {
-	var mode uint32 = fileMode
-	if exec {
-		mode = execMode
-	}
-	err = retry(func() (err error) {
-		fd, err = unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
-		return err
-	})
-	if err != nil {
-		return -1, err
-	}
-	if b.chmod {
-		if err := retry(func() error { return unix.Fchmod(fd, mode) }); err != nil {
+func (w *worker) create(dir int, name string, mode uint32) (fd int, err error) {
+	fd, err = createFile(dir, name, mode)
+	if err == nil && w.chmod {
+		if err = retry(func() error { return unix.Fchmod(fd, mode) }); err != nil {
 			unix.Close(fd)
-			return -1, err
 		}
 	}
-	return fd, nil
+	return fd, err
 }
 
-// content writes the bytes of a regular file.
-func (b *builder) content(fd int, id tree.ID, a tree.Attr) error {
+// fill writes the bytes of a regular file.
+func (w *worker) fill(fd int, id tree.ID, a tree.Attr) error {
 	if a.Kind != tree.File {
-		text, err := b.tree.Bytes(id)
+		text, err := w.tree.Bytes(id)
 		if err != nil {
 			return err
 		}
@@ -194,83 +327,54 @@ func (b *builder) content(fd int, id tree.ID, a tree.Attr) error {
 	if a.Size == 0 {
 		return nil
 	}
-	from, err := b.src.OpenBlob(a.Digest)
+	from, err := w.src.OpenBlob(a.Digest)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(from)
-	return copyBytes(fd, from, a.Size, b.buf)
+	return w.copyBytes(fd, from, a.Size)
 }
 
 // copyBytes copies size bytes between two files that are open at their beginning.
-func copyBytes(to, from int, size int64, buf []byte) error {
+func (w *worker) copyBytes(to, from int, size int64) error {
+	step := w.readWrite
+	if w.copyRange && size > bufferSize {
+		step = w.sys.copyRange
+	}
 	for left := size; left > 0; {
-		var n int
-		err := retry(func() (err error) {
-			n, err = unix.Read(from, buf[:min(int64(len(buf)), left)])
+		if err := w.ctx.Err(); err != nil {
 			return err
-		})
+		}
+		n, err := step(to, from, left)
 		if err != nil {
-			return fmt.Errorf("read from the store: %w", err)
+			return fmt.Errorf("copy from the store: %w", err)
 		}
 		if n == 0 {
 			return fmt.Errorf("the store's file has %d bytes, want %d: the store is damaged", size-left, size)
 		}
-		if err := writeAll(to, buf[:n]); err != nil {
-			return err
-		}
-		left -= int64(n)
+		left -= n
 	}
 	return nil
 }
 
-func writeAll(fd int, p []byte) error {
-	for len(p) > 0 {
-		n, err := unix.Write(fd, p)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		p = p[n:]
+// readWrite copies one buffer, or less.
+func (w *worker) readWrite(to, from int, most int64) (int64, error) {
+	var n int
+	err := retry(func() (err error) {
+		n, err = unix.Read(from, w.buf[:min(bufferSize, most)])
+		return err
+	})
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	return int64(n), writeAll(to, w.buf[:n])
 }
 
 // pathError says at which node of the tree err came up.
 func (b *builder) pathError(id tree.ID, err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return err
-	}
 	name, pathErr := b.tree.Path(id)
 	if pathErr != nil {
 		return errors.Join(err, pathErr)
 	}
 	return fmt.Errorf("write %q: %w", filepath.Join(b.dir, filepath.FromSlash(name)), err)
-}
-
-// openDir opens a directory, not through a symlink.
-func openDir(dir int, name string) (fd int, err error) {
-	err = retry(func() (err error) {
-		fd, err = unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		return err
-	})
-	return fd, err
-}
-
-// setTime sets the modification time of name in dir, not through a symlink.
-func setTime(dir int, name string, mtime int64) error {
-	ts := []unix.Timespec{{Sec: mtime}, {Sec: mtime}}
-	return retry(func() error { return unix.UtimesNanoAt(dir, name, ts, unix.AT_SYMLINK_NOFOLLOW) })
-}
-
-// retry calls f until no signal interrupts it.
-func retry(f func() error) error {
-	for {
-		if err := f(); err != unix.EINTR {
-			return err
-		}
-	}
 }

@@ -17,6 +17,8 @@
 package materialize
 
 import (
+	"context"
+
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/tree"
 )
@@ -36,6 +38,14 @@ type Source interface {
 
 	// BlobPath returns the absolute path of a blob, for a symlink to it.
 	BlobPath(d digest.Digest) string
+
+	// MakeLinks makes sure that there is something to link to for each of these
+	// files of a tree, whose contents, modes and times differ.
+	MakeLinks(ctx context.Context, files []tree.Attr) error
+
+	// Link makes name in the directory dir a hard link to a file with the content,
+	// the mode and the time of a.
+	Link(a tree.Attr, dir int, name string) error
 }
 
 // Options are what [Materialize] can be told. The zero value is fine.

@@ -1,10 +1,15 @@
 package materialize
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 )
+
+// ErrMode is wrapped by the error of a run whose mode was asked for by name and
+// can't be used between these file systems.
+var ErrMode = errors.New("link mode can't be used here")
 
 // A Mode says how files get their bytes.
 type Mode uint8
@@ -21,7 +26,8 @@ const (
 	// edit in one shows in all. It never shares with the store's blobs.
 	Hardlink
 
-	// Copy copies the bytes. The kernel may share blocks on its own account.
+	// Copy copies the bytes. A file system that shares blocks when the kernel
+	// copies (copy_file_range) does so here too.
 	Copy
 
 	// Symlink points into the store, which the environment needs from then on.

@@ -1,0 +1,60 @@
+package materialize
+
+import "golang.org/x/sys/unix"
+
+// openDir opens a directory, not through a symlink.
+func openDir(dir int, name string) (fd int, err error) {
+	err = retry(func() (err error) {
+		fd, err = unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		return err
+	})
+	return fd, err
+}
+
+// createFile makes a new, empty file.
+func createFile(dir int, name string, mode uint32) (fd int, err error) {
+	err = retry(func() (err error) {
+		fd, err = unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+		return err
+	})
+	return fd, err
+}
+
+// closeAfter closes a file that was written, with the error of the writing.
+func closeAfter(fd int, err error) error {
+	closed := unix.Close(fd)
+	if err == nil && closed != unix.EINTR { // which has closed all the same
+		err = closed
+	}
+	return err
+}
+
+// setTime sets the modification time of name in dir, in Unix seconds, not through
+// a symlink.
+func setTime(dir int, name string, mtime int64) error {
+	ts := []unix.Timespec{{Sec: mtime}, {Sec: mtime}}
+	return retry(func() error { return unix.UtimesNanoAt(dir, name, ts, unix.AT_SYMLINK_NOFOLLOW) })
+}
+
+func writeAll(fd int, p []byte) error {
+	for len(p) > 0 {
+		n, err := unix.Write(fd, p)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// retry calls f until no signal interrupts it.
+func retry(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}

@@ -1,0 +1,16 @@
+package materialize
+
+// A system is what the operating system does for a file's bytes. Tests put in one
+// that fails.
+type system struct {
+	// clone makes the new file name in the directory dir share the bytes of the
+	// open file from. See [cloneSetsMode] for the mode that it gets.
+	clone func(from, dir int, name string, mode uint32) error
+
+	// link makes name in the directory dir a hard link to the file old.
+	link func(old string, dir int, name string) error
+
+	// copyRange has the kernel copy up to n bytes from one file's position to the
+	// other's.
+	copyRange func(to, from int, n int64) (int64, error)
+}
