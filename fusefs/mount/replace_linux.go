@@ -35,6 +35,7 @@ type estate struct {
 	Made      string        `json:"made"`
 	Number    uint64        `json:"number"` // st_dev
 	Since     time.Time     `json:"since"`
+	Rescued   bool          `json:"rescued,omitempty"`
 	Leases    []estateLease `json:"leases"`
 	WorkerPID int           `json:"worker_pid"`
 	Confined  []string      `json:"confined"`
@@ -73,6 +74,7 @@ func (s *supervisor) become(client *net.UnixConn) error {
 		Made:      s.dev.rung(),
 		Number:    s.number,
 		Since:     s.since,
+		Rescued:   s.rescued,
 		WorkerPID: s.keeper.child.process.Pid,
 		Confined:  s.keeper.child.confined,
 		Device:    kept.dup(s.dev.fd),
@@ -222,7 +224,7 @@ func (e *estate) supervisor(c Config) (*supervisor, error) {
 		return nil, err
 	}
 	s := newSupervisor(c, &device{dir: c.Dir, fd: e.Device, made: e.Made}, e.Number, k, socket, h)
-	s.since = e.Since
+	s.since, s.rescued = e.Since, e.Rescued
 	for _, l := range e.Leases {
 		if err := s.inherit(l); err != nil {
 			return nil, err

@@ -315,6 +315,7 @@ func rescue(c Config, state string, socket *net.UnixListener, h home) (s *superv
 		return nil, err
 	}
 	s = newSupervisor(c, dev, number, k, socket, h)
+	s.rescued = true
 	if err := k.takeOver(o, dev.fd, s.goneCh); err != nil {
 		s.timer.Stop()
 		return nil, err

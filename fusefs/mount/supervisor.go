@@ -64,6 +64,10 @@ type supervisor struct {
 	home   home
 	since  time.Time
 
+	// rescued says that the supervisor before was killed, and with it went what it
+	// knew of leases: who runs in the mount is seen by its environment alone.
+	rescued bool
+
 	room  chan struct{} // has an element for each connection
 	clean chan struct{} // closed when the mount point and the state folder are
 
@@ -252,7 +256,7 @@ func (s *supervisor) answer(c *net.UnixConn, pid int, q request) reply {
 	case verbStatus:
 		return reply{Outcome: outcomeOK, Status: s.status()}
 	case verbUnmount:
-		return s.unmount(q)
+		return s.unmount(pid, q)
 	case verbReload:
 		return s.reload(c)
 	}
@@ -367,24 +371,33 @@ func (s *supervisor) reload(c *net.UnixConn) reply {
 	return reply{Outcome: outcomeError, Error: err.Error()} // with success the next program replies
 }
 
-// unmount does what the user asked for, or says who is in the way.
-func (s *supervisor) unmount(q request) reply {
+// unmount does what the user asked for by the process pid, or says who is in the way.
+func (s *supervisor) unmount(pid int, q request) reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
 		return reply{Outcome: outcomeGoing}
 	}
-	if !q.Detach && len(s.leases) > 0 {
-		return reply{Outcome: outcomeBusy, Processes: s.users()}
+	busy := func() reply { return reply{Outcome: outcomeBusy, Processes: without(s.users(), pid)} }
+	switch {
+	case q.Detach:
+	case len(s.leases) > 0, s.rescued && len(without(environUsers(s.Dir), pid)) > 0:
+		return busy()
 	}
 	err := s.leave(q.Detach)
 	if errors.Is(err, ErrBusy) {
-		return reply{Outcome: outcomeBusy, Processes: s.users()}
+		return busy()
 	}
 	if err != nil {
 		return reply{Outcome: outcomeError, Error: err.Error()}
 	}
 	return reply{Outcome: outcomeOK}
+}
+
+// without returns list without a process: who asks from an activated shell is not in
+// his own way.
+func without(list []Process, pid int) []Process {
+	return slices.DeleteFunc(list, func(p Process) bool { return p.PID == pid })
 }
 
 // users lists who uses the mount, each process once: those that hold leases,
@@ -396,7 +409,7 @@ func (s *supervisor) users() []Process {
 	leases := len(list)
 	list = slices.DeleteFunc(list, func(p Process) bool { return processName(p.PID) == unknownName })
 	others := fileUsers(s.Dir)
-	if len(list) < leases {
+	if len(list) < leases || s.rescued {
 		others = append(environUsers(s.Dir), others...)
 	}
 	for _, p := range others {

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -71,6 +72,30 @@ func TestSupervisorKilledUnderCommand(t *testing.T) {
 	if err := user.End(); err != nil {
 		t.Errorf("the command: %v\n%s", err, &user.Said)
 	}
+	sandbox.Eventually(t, func() string { return sandbox.Leaks(e.Dir) })
+}
+
+// A command that holds no file open is not seen by the kernel, and its lease went
+// with the supervisor: the mount isn't taken from under it nevertheless.
+func TestSupervisorKilledUnmountUnderCommand(t *testing.T) {
+	e := newEnvironment(t, nil, numbered(1))
+	user := e.Start(t, e.Dir, inProject("cat")...)
+	e.awaitState(t, mount.StateUsed)
+	before := e.only(t)
+	sandbox.Kill(t, before.PID)
+	pid := fmt.Sprintf("(pid %d, VIRTUAL_ENV)", user.Process.Pid)
+	for _, venv := range []string{before.Dir, "nowhere"} { // whoever asks may have it activated too
+		e.Setenv("VIRTUAL_ENV", venv)
+		if r := e.Run(t, "sitefs", "umount", before.Dir); r.Code != 11 || !strings.Contains(r.Stderr, "is busy: cat "+pid+"; end them") {
+			t.Errorf("umount: exit code %d, %q, want 11 and %q", r.Code, r.Stderr, pid)
+		}
+		e.Must(t, "sitefs", "reload", before.Dir) // knows no more than the one before
+	}
+	e.checkServes(t, before.Dir, 0)
+	if err := user.End(); err != nil {
+		t.Errorf("the command: %v\n%s", err, &user.Said)
+	}
+	e.Must(t, "sitefs", "umount", before.Dir)
 	sandbox.Eventually(t, func() string { return sandbox.Leaks(e.Dir) })
 }
 
