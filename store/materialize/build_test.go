@@ -145,8 +145,8 @@ func expectTree(t *testing.T, s *fakeStore, tr *tree.Tree, dir string) {
 	t.Helper()
 	found, err := verify.Tree(context.Background(), tr, dir, verify.Options{Deep: true, BlobPath: s.BlobPath})
 	check(t, err)
-	if !found.Clean() {
-		t.Errorf("%q: found %+v", dir, found)
+	if err := found.Err(); err != nil {
+		t.Errorf("%q: %v: %+v", dir, err, found)
 	}
 	check(t, tr.Walk(func(path string, _ tree.ID, a tree.Attr) error {
 		if info, err := os.Lstat(filepath.Join(dir, path)); err != nil || a.Kind == tree.Dir && (info.ModTime() != time.Unix(a.Mtime, 0) || info.Mode().Perm() != dirMode) {
@@ -347,7 +347,9 @@ func TestBuildReuse(t *testing.T) {
 		{"copies by clones", Copy, Clone, nil, 4},
 		{"hard links", Hardlink, Copy, nil, 0},
 		{"for hard links", Copy, Hardlink, nil, 0},
-		{"edited", Copy, Copy, func(path string) error { return os.WriteFile(path, []byte(strings.Repeat("X", len(demo[unchanged]))), 0) }, 3},
+		{"edited", Copy, Copy, func(path string) error {
+			return os.WriteFile(path, []byte(strings.Repeat("X", len(demo[unchanged]))), 0)
+		}, 3},
 		{"mode", Copy, Copy, func(path string) error { return os.Chmod(path, 0o600) }, 3},
 		{"linked", Copy, Copy, func(path string) error { return os.Link(path, path+".bak") }, 3},
 		{"missing", Copy, Copy, os.Remove, 3},
