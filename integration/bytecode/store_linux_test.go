@@ -114,15 +114,10 @@ func TestReadOnlyStore(t *testing.T) {
 	e.sweep(t)
 }
 
-// nobody is the user and the group that own nothing.
-const nobody = 65534
-
 // The same as somebody who may read a store of root's, as a container image has
 // it, and no more.
 func TestStoreOfRoot(t *testing.T) {
-	sandbox.NeedRoot(t, "to become somebody else")
-	sandbox.NeedProgram(t, "fusermount3")
-	sandbox.NeedProgram(t, "setpriv")
+	sandbox.NeedOrdinaryUser(t)
 	e := newEnvironment(t, findPython(t, "system"), demo)
 	e.expectWorks(t, e.mount(t, ".venv"))
 	e.sweep(t)
@@ -134,11 +129,10 @@ func TestStoreOfRoot(t *testing.T) {
 	}
 	e.Must(t, "chmod", "755", ".")
 	e.Must(t, "chmod", "-R", "a+rX", "store")
-	e.Must(t, "chown", "-R", fmt.Sprintf("%d:%[1]d", nobody), "mine", "state")
+	e.Must(t, "chown", "-R", fmt.Sprintf("%d:%[1]d", sandbox.Nobody), "mine", "state")
 	as := func(argv ...string) string {
 		t.Helper()
-		id := fmt.Sprint(nobody)
-		return e.Must(t, append([]string{"setpriv", "--reuid", id, "--regid", id, "--clear-groups"}, argv...)...)
+		return e.Must(t, append(sandbox.As(sandbox.Nobody), argv...)...)
 	}
 
 	venv := filepath.Join(e.Dir, "mine/.venv")

@@ -27,9 +27,6 @@ func TestMain(m *testing.M) { sandbox.Main(m, &bin, nil) }
 // patience is how long a test waits for what takes a second at most.
 const patience = time.Minute
 
-// systemPython is one that is in nobody's home.
-const systemPython = "/usr/bin/python3"
-
 // Who runs the commands. The ordinary user is not nobody, who in a user namespace
 // owns all that nobody there has a name for.
 const (
@@ -53,7 +50,7 @@ func newPerson(t *testing.T, uid int) *person {
 	if fi, err := os.Stat("/dev/fuse"); err != nil || fi.Mode()&0o006 != 0o006 {
 		t.Skip("needs /dev/fuse open to all users: chmod 666 /dev/fuse")
 	}
-	if _, err := os.Stat(systemPython); err != nil {
+	if _, err := os.Stat(sandbox.SystemPython); err != nil {
 		t.Skipf("needs an interpreter that every user can run: %v", err)
 	}
 	// Out of the test's own directory, which is root's alone.
@@ -61,8 +58,8 @@ func newPerson(t *testing.T, uid int) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &person{t: t, uid: uid, home: home, env: sandbox.Environ(home, bin, systemPython)}
-	p.setenv("SITEFS_PYTHON", systemPython)
+	p := &person{t: t, uid: uid, home: home, env: sandbox.Environ(home, bin, sandbox.SystemPython)}
+	p.setenv("SITEFS_PYTHON", sandbox.SystemPython)
 	p.setenv("SITEFS_KEEP", "0")
 	t.Cleanup(func() {
 		p.expectNothingLeft()

@@ -13,7 +13,7 @@ import (
 // newHomeOnCopy returns a home whose interpreter, own, may be replaced and removed.
 func newHomeOnCopy(t *testing.T) (h *sandbox.Home, own string) {
 	t.Helper()
-	real, err := filepath.EvalSymlinks(systemPython)
+	real, err := filepath.EvalSymlinks(sandbox.SystemPython)
 	if err != nil {
 		t.Skipf("needs a Python that finds its library from wherever it lies: %v", err)
 	}

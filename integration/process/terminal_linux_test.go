@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -200,5 +201,22 @@ func TestHangupLeavesTheServer(t *testing.T) {
 	u.awaitState("warm")
 	if now := u.only().PID; now != server {
 		t.Errorf("the server is %d, was %d before the hangup", now, server)
+	}
+}
+
+// So does a mount that was made in the session.
+func TestHangupLeavesTheMount(t *testing.T) {
+	sandbox.NeedProgram(t, "bash")
+	u := newUser(t)
+	tty := u.onTerminal("bash", "--norc", "--noprofile", "-i")
+	tty.send(filepath.Join(bin, "sitefs") + " mount -r project/pylock.toml venv && echo moun''ted\n")
+	tty.expect("mounted")
+	tty.master.Close()
+	tty.cmd.Wait()
+	if got := u.output("venv/bin/python", "-c", "import alpha; print(alpha.version)"); got != "1.0" {
+		t.Errorf("when the session has ended alpha is %q, want 1.0", got)
+	}
+	if s := u.only(); s.State != "held" {
+		t.Errorf("the mount is %s, want held", s.State)
 	}
 }

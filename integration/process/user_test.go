@@ -11,19 +11,9 @@ import (
 	"github.com/sitefs/sitefs/integration/sandbox"
 )
 
-// nobody is an account without any rights (Debian's number).
-const nobody = 65534
-
-// systemPython is one that is in nobody's home.
-const systemPython = "/usr/bin/python3"
-
 // TestOrdinaryUser mounts with fusermount3, as everybody but root does.
 func TestOrdinaryUser(t *testing.T) {
-	sandbox.NeedRoot(t, "to become somebody else")
-	sandbox.NeedProgram(t, "fusermount3")
-	if fi, err := os.Stat("/dev/fuse"); err != nil || fi.Mode()&0o006 != 0o006 {
-		t.Skip("needs /dev/fuse open to all users: chmod 666 /dev/fuse")
-	}
+	sandbox.NeedOrdinaryUser(t)
 	u := newUser(t)
 	// The home is out of the test's own directory, which is root's alone.
 	home, err := os.MkdirTemp("", "sitefs-nobody")
@@ -31,7 +21,7 @@ func TestOrdinaryUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(home) })
-	u.home, u.environ = home, sandbox.Environ(home, bin, systemPython)
+	u.home, u.environ = home, sandbox.Environ(home, bin, sandbox.SystemPython)
 	for _, dir := range []string{"wheels", "project"} {
 		if err := os.Mkdir(u.path(dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -39,16 +29,16 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 	clear(u.wheels)
 	u.lock("alpha 1.0")
-	if err := os.Chown(home, nobody, nobody); err != nil {
+	if err := os.Chown(home, sandbox.Nobody, sandbox.Nobody); err != nil {
 		t.Fatal(err)
 	}
 	as := func(argv ...string) *exec.Cmd {
 		cmd := u.command(argv...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: sandbox.Nobody, Gid: sandbox.Nobody}}
 		return cmd
 	}
-	if out, err := as(systemPython, "--version").CombinedOutput(); err != nil {
-		t.Skipf("needs %s, which every user can run: %v\n%s", systemPython, err, out)
+	if out, err := as(sandbox.SystemPython, "--version").CombinedOutput(); err != nil {
+		t.Skipf("needs %s, which every user can run: %v\n%s", sandbox.SystemPython, err, out)
 	}
 	check := func(want string, argv ...string) {
 		t.Helper()
