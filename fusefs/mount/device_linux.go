@@ -55,16 +55,6 @@ func attach(dir string, allowOther bool, rung string) (*device, error) {
 	return nil, fmt.Errorf("%q is no way to mount, want %q, %q or %q", rung, RungMount, RungHelper, RungNamespace)
 }
 
-// Probe mounts on dir with mount(2) and detaches at once: whether this process
-// may depends on more than can be asked for.
-func Probe(dir string) error {
-	d, err := attach(dir, false, RungMount)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.detach(true), d.close())
-}
-
 func attachBest(dir string, allowOther bool) (*device, error) {
 	d, err := attachDirect(dir, allowOther)
 	if err == nil || !errors.Is(err, fs.ErrPermission) {

@@ -51,16 +51,10 @@ func (s *Session) enterNamespace(ctx context.Context, env *Environment) (*Lease,
 	if !errors.Is(err, mount.ErrNotMounted) {
 		return nil, err
 	}
-	exe, err := os.Executable()
+	argv, err := namespaceArgv()
 	if err != nil {
-		return nil, fmt.Errorf("find the program to serve with: %w", err)
+		return nil, err
 	}
-	unshare, err := exec.LookPath(unshareCommand[0])
-	if err != nil {
-		return nil, &noNamespaceError{"no unshare on PATH; install the package util-linux"}
-	}
-	argv := append([]string{unshare}, unshareCommand[1:]...)
-	argv = append(argv, "--", exe, NamespaceVerb)
 	if err := tryNamespace(ctx, argv); err != nil {
 		return nil, err
 	}
@@ -74,6 +68,31 @@ func (s *Session) enterNamespace(ctx context.Context, env *Environment) (*Lease,
 		Prompt: env.Name,
 		inside: append(argv, "--mount", string(b), "--prompt", env.Name, "--"),
 	}, nil
+}
+
+// namespaceArgv is the command line that goes into a namespace of its own, up to the
+// flags of the verb there.
+func namespaceArgv() ([]string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the program to serve with: %w", err)
+	}
+	unshare, err := exec.LookPath(unshareCommand[0])
+	if err != nil {
+		return nil, &noNamespaceError{"no unshare on PATH; install the package util-linux"}
+	}
+	argv := append([]string{unshare}, unshareCommand[1:]...)
+	return append(argv, "--", exe, NamespaceVerb), nil
+}
+
+// ProbeNamespace finds out whether the user can mount in a namespace. The error
+// names what forbids it and, where that is known, the line that allows it.
+func ProbeNamespace(ctx context.Context) error {
+	argv, err := namespaceArgv()
+	if err != nil {
+		return err
+	}
+	return tryNamespace(ctx, argv)
 }
 
 // join returns a lease on a mount that this process is in the namespace of, as in
@@ -109,6 +128,8 @@ func tryNamespace(ctx context.Context, argv []string) error {
 	}
 	if fix := forbidden(); fix != "" {
 		reason += "; " + fix
+	} else if strings.HasPrefix(reason, unshareCommand[0]+":") && filtered() {
+		reason += "; " + filteredFix
 	}
 	return &noNamespaceError{reason}
 }
@@ -130,6 +151,16 @@ func forbidden() string {
 		}
 	}
 	return ""
+}
+
+// filteredFix is for who can't unshare and is behind a filter: a container's, mostly.
+const filteredFix = "a filter of system calls (seccomp) holds this process, as in a container: start it with --security-opt seccomp=unconfined, or with --device /dev/fuse and --cap-add SYS_ADMIN"
+
+// filtered reports whether system calls of this process go through a filter, as
+// proc(5) tells it.
+func filtered() bool {
+	b, err := os.ReadFile("/proc/self/status")
+	return err == nil && strings.Contains(string(b), "\nSeccomp:\t2\n")
 }
 
 // Enter mounts and returns the lease, in the process that is in the namespace.

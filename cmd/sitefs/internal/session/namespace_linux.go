@@ -20,7 +20,8 @@ func (Namespace) Try() error {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return err
 	}
-	return mount.Probe(home) // seen by this process alone
+	_, err = mount.Probe(home, mount.RungMount) // seen by this process alone
+	return err
 }
 
 // hideMounts gives the namespace folders of its own for the mount point dir and
