@@ -11,7 +11,9 @@ import (
 	"github.com/sitefs/sitefs/manifest/wheel"
 	"github.com/sitefs/sitefs/store"
 	"github.com/sitefs/sitefs/store/fetch"
+	"github.com/sitefs/sitefs/store/repair"
 	"github.com/sitefs/sitefs/store/resolve"
+	"github.com/sitefs/sitefs/store/verify"
 )
 
 // exitCodes gives each thing that a script reacts to a code of its own. A code
@@ -38,6 +40,17 @@ var exitCodes = []struct {
 	{13, "distributions collide, and --strict forbids it", is(session.ErrCollision)},
 	{14, "neither uv nor pip is there to resolve requirements", is(resolve.ErrNoResolver)},
 	{15, "a server can't be reached", is(fetch.ErrGaveUp, resolve.ErrUnreachable)},
+
+	// Of several findings of verify the first one here is told.
+	{20, "verify: files are missing", is(verify.ErrMissing)},
+	{21, "verify: files are changed", is(verify.ErrChanged)},
+	{22, "verify: files have a wrong mode", is(verify.ErrMode)},
+	{23, "verify: packages can't be compared, for want of a RECORD", is(verify.ErrUnknown)},
+	{24, "verify: a syncing folder left conflict copies", is(verify.ErrConflict)},
+	{25, "verify: bytecode doesn't match its source", is(verify.ErrBytecode)},
+	{26, "verify: there are extra files, all else is well", is(verify.ErrExtra)},
+	{27, "there is no virtual environment", is(verify.ErrNoVenv)},
+	{28, "another repair of the environment is under way", is(repair.ErrBusy)},
 }
 
 // commandExitCodes are those of run and shell, as env(1) has them.

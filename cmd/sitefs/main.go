@@ -61,6 +61,8 @@ func hint(err error, verb *cobra.Command) string {
 		return fmt.Sprintf("see `%s --help`", verb.CommandPath())
 	case errors.Is(err, mount.ErrNotMounted):
 		return "`sitefs status` lists what is mounted"
+	case mendable(err, verb):
+		return "--repair restores what is missing or changed"
 	}
 	return ""
 }
@@ -93,7 +95,7 @@ environment, so there is never half of one.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newRun(), newShell(), newMount(), newUmount(), newStatus(), newReload(),
-		newAdd(), newList(), newServer(), newWorker(), newHost(), newNamespace(), newExitCodes(),
+		newAdd(), newList(), newVerify(), newServer(), newWorker(), newHost(), newNamespace(), newExitCodes(),
 	)
 	return root
 }

@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"hash":   hash,
 			"index":  index,
 			"pylock": pylock,
+			"site":   site,
 			"wheel":  wheel,
 		},
 	})
@@ -221,6 +222,21 @@ func index(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("PIP_INDEX_URL", s.SimpleURL())
 	ts.Setenv("UV_OFFLINE", "0")
 	ts.Setenv("PIP_NO_INDEX", "0")
+}
+
+// site DIR sets $SITE to the site-packages of the environment in DIR, and $PY to the
+// name of the folder that it is in.
+func site(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: site DIR")
+	}
+	found, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "lib/python*/site-packages"))
+	ts.Check(err)
+	if len(found) != 1 {
+		ts.Fatalf("%s has the site-packages %q, want one", args[0], found)
+	}
+	ts.Setenv("SITE", found[0])
+	ts.Setenv("PY", filepath.Base(filepath.Dir(found[0])))
 }
 
 // hash VAR FILE sets a variable to the SHA-256 of a file.
