@@ -231,6 +231,9 @@ func Unmount(ctx context.Context, dir string, detach bool) error {
 		}
 		err = c.Unmount(ctx, detach)
 		c.Close()
+		if err == nil {
+			_, err = endLeft(dir)
+		}
 		if !errors.Is(err, ErrNotMounted) {
 			return err
 		}

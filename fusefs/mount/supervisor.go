@@ -378,10 +378,8 @@ func (s *supervisor) unmount(pid int, q request) reply {
 	if s.gone {
 		return reply{Outcome: outcomeGoing}
 	}
-	busy := func() reply { return reply{Outcome: outcomeBusy, Processes: without(s.users(), pid)} }
-	switch {
-	case q.Detach:
-	case len(s.leases) > 0, s.rescued && len(without(environUsers(s.Dir), pid)) > 0:
+	busy := func() reply { return reply{Outcome: outcomeBusy, Processes: s.users(pid)} }
+	if !q.Detach && (len(s.leases) > 0 || s.rescued && len(s.activated(pid)) > 0) {
 		return busy()
 	}
 	err := s.leave(q.Detach)
@@ -394,23 +392,23 @@ func (s *supervisor) unmount(pid int, q request) reply {
 	return reply{Outcome: outcomeOK}
 }
 
-// without returns list without a process: who asks from an activated shell is not in
-// his own way.
-func without(list []Process, pid int) []Process {
-	return slices.DeleteFunc(list, func(p Process) bool { return p.PID == pid })
+// activated lists who has the mount as VIRTUAL_ENV, but for the process pid: who asks
+// from an activated shell is not in his own way.
+func (s *supervisor) activated(pid int) []Process {
+	return slices.DeleteFunc(environUsers(s.Dir), func(p Process) bool { return p.PID == pid })
 }
 
-// users lists who uses the mount, each process once: those that hold leases,
-// then those that hold files. A lease whose process ended was inherited by what
+// users lists who uses the mount, each process once, for the process that asks:
+// those that hold leases, then those that hold files. A lease whose process ended was inherited by what
 // that process started, which has the mount as its VIRTUAL_ENV. The caller holds
 // mu.
-func (s *supervisor) users() []Process {
+func (s *supervisor) users(asks int) []Process {
 	list := s.leaseList()
 	leases := len(list)
 	list = slices.DeleteFunc(list, func(p Process) bool { return processName(p.PID) == unknownName })
 	others := fileUsers(s.Dir)
 	if len(list) < leases || s.rescued {
-		others = append(environUsers(s.Dir), others...)
+		others = append(s.activated(asks), others...)
 	}
 	for _, p := range others {
 		if !slices.ContainsFunc(list, func(l Process) bool { return l.PID == p.PID }) {

@@ -14,22 +14,24 @@ import (
 // nothing is mounted. For others the time between the two mounts is returned.
 func Switch(ctx context.Context, w Want) (gap time.Duration, err error) {
 	start := time.Now()
-	if w.over = w.Rung != RungHelper && keepVisible(w.Dir); !w.over {
-		if err := Unmount(ctx, w.Dir, true); err != nil && !errors.Is(err, ErrNotMounted) {
+	var second *substitute
+	if w.Rung != RungHelper {
+		if second, err = keepVisible(w.Dir); err != nil {
 			return 0, err
 		}
-		err := Hold(ctx, w)
-		return time.Since(start), err
 	}
+	left := 0
 	err = Unmount(ctx, w.Dir, true)
-	if err == nil || errors.Is(err, ErrNotMounted) {
+	if err != nil && !errors.Is(err, ErrNotMounted) {
+		left = 1 // the environment is as it was
+	} else {
+		w.over = second != nil
 		err = Hold(ctx, w)
 	}
-	if err != nil {
-		// What was kept visible has no server that can be reached.
-		return 0, errors.Join(err, unmount(w.Dir, true, false))
+	if second == nil {
+		return time.Since(start), err
 	}
-	return 0, nil
+	return 0, errors.Join(err, second.end(left))
 }
 
 // overVar tells a server that it is to take the place of a mount.

@@ -13,21 +13,6 @@ import (
 // comes to lie under the one that is seen.
 const moveMountBeneath = 0x200
 
-// keepVisible puts a second mount of the same file system beneath the one on dir,
-// which shows when the first is unmounted, and reports whether it could.
-func keepVisible(dir string) bool {
-	dir, err := resolve(dir)
-	if err != nil || !isMounted(dir) {
-		return false
-	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	return moveBeneath(fd, dir) == nil
-}
-
 func moveBeneath(fd int, dir string) error {
 	return unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH|moveMountBeneath)
 }

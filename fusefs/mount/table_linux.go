@@ -113,8 +113,8 @@ func isMounted(dir string) bool {
 	return ok && e.fsType == fsType
 }
 
-// detachDead detaches our mounts on dir whose server is dead, and reports
-// whether there were any. One that is alive is an error: its server can't be
+// detachDead detaches our mounts on dir whose server is dead, and what a [Switch]
+// that was killed has left, and reports whether there were any. One that is alive is an error: its server can't be
 // reached, but processes may use it.
 func detachDead(dir string) (found bool, err error) {
 	dir, err = resolve(dir)
@@ -126,6 +126,11 @@ func detachDead(dir string) (found bool, err error) {
 		// Not stat(2): the kernel goes on answering that from its cache.
 		var st unix.Statfs_t
 		if err := unix.Statfs(dir, &st); !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+			if left, err := endLeft(dir); err != nil {
+				return found, err
+			} else if left {
+				continue
+			}
 			return found, fmt.Errorf("%q is mounted by sitefs, but its server can't be found (was its state folder removed, or XDG_STATE_HOME changed?); unmount it with \"umount -l\" or \"fusermount3 -uz\": %w", dir, ErrInUse)
 		}
 		if err := unmount(dir, true, false); err != nil {

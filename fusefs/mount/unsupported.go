@@ -63,6 +63,12 @@ func (*orphan) device(dir, made string) (*device, error) { return nil, ErrNoFUSE
 func findOrphan(string) (*orphan, error) { return nil, nil }
 func orphaned(string) bool               { return false }
 
+// substitute is what no other system has a mount for.
+type substitute struct{}
+
+func keepVisible(string) (*substitute, error) { return nil, nil }
+func (*substitute) end(int) error             { return nil }
+
 // Work returns an error: there are no mounts to serve.
 func Work(context.Context, []string, func(Session) (Worker, error)) error { return ErrNoFUSE }
 
@@ -70,7 +76,7 @@ func Work(context.Context, []string, func(Session) (Worker, error)) error { retu
 func CompanionConn() *os.File { return nil }
 
 func attachOver(string, bool) (*device, error) { return nil, ErrNoFUSE }
-func keepVisible(string) bool                  { return false }
+func endLeft(string) (bool, error)             { return false, nil }
 func unmount(string, bool, bool) error         { return nil }
 
 func prepare(dir string, avoid []string) (made []string, err error) { return nil, nil }
