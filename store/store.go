@@ -255,6 +255,20 @@ func (s *Store) mapFile(name string) ([]byte, error) {
 	return b, err
 }
 
+// Release gives back the memory that the tables and trees which are mapped take.
+// They stay valid: what is used again is read again, mostly from the page cache.
+func (s *Store) Release() error {
+	s.mapMu.RLock()
+	defer s.mapMu.RUnlock()
+	var errs []error
+	for name, b := range s.maps {
+		if err := unix.Madvise(b, unix.MADV_DONTNEED); err != nil {
+			errs = append(errs, fmt.Errorf("give back the memory of %q: %w", s.path(name), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func mapAll(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

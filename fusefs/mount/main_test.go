@@ -79,6 +79,7 @@ type serverConfig struct {
 	Paths     bool          // the worker tells those of its nodes
 	Limit     uint64        // of the server's descriptors; 0: as it is
 	NoResend  bool          // the kernel sends no request again
+	Idle      string        // a file that the worker makes when it is at rest
 	Patience  time.Duration // with a worker that hangs
 	DieAt     string        // when the first worker is killed, which leaves Marker
 	Marker    string
@@ -150,6 +151,9 @@ func work(arg string) error {
 			return mount.Worker{}, err
 		}
 		w := mount.Worker{FS: poisoned{fs, c.Poison}}
+		if c.Idle != "" {
+			w.Idle = func() error { return os.WriteFile(c.Idle, nil, 0o600) }
+		}
 		if c.Paths {
 			w.Describe = fs.Path
 		}

@@ -80,6 +80,10 @@ type Worker struct {
 	// never has; nil for one that doesn't know.
 	LastError func() string
 
+	// Idle gives back memory that is easily had again. It is called when there was no
+	// request for a second. Nil has none.
+	Idle func() error
+
 	// Lost reports whether what is served is no longer in the place where it was
 	// opened, or something else is. It is asked after an EIO. Then the supervisor
 	// starts workers until one can open what is there, and that one takes over. Nil

@@ -2,12 +2,34 @@ package mount_test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
+
+// A worker that has come to rest gives memory back, and answers as before.
+func TestWorkerRests(t *testing.T) {
+	idle := filepath.Join(t.TempDir(), "idle")
+	src := source(t)
+	w := newWant(t, serverConfig{Source: src, Idle: idle})
+	lease(t, w)
+	for range 2 {
+		run(t, "/", "diff", "-r", filepath.Join(src, "lib/pkg"), filepath.Join(w.Dir, "lib/pkg"))
+		eventually(t, testContext(t), func() string {
+			if err := os.Remove(idle); err != nil {
+				return err.Error()
+			}
+			return ""
+		})
+		dropCaches(t, w)
+	}
+	if s := status(t, w); s.Errors != 0 || s.Restarts != 0 {
+		t.Errorf("%d errors, %d restarts", s.Errors, s.Restarts)
+	}
+}
 
 // A request that waits is shown by the path that it is for, and by a number while
 // the worker can't tell.

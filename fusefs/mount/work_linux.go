@@ -82,7 +82,7 @@ func (h *hand) prepare(open func(Session) (Worker, error)) error {
 	if err != nil {
 		return err
 	}
-	h.worker.describe = h.served.Describe
+	h.worker.describe, h.worker.giveBack = h.served.Describe, h.served.Idle
 	h.worker.standIn = m.Reason != ""
 	return h.worker.replay()
 }

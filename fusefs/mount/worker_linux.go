@@ -45,6 +45,10 @@ const (
 	// a page in to deliver it.
 	populated = 16 << 10
 
+	// idleAfter is how long there is no request until memory is given back. A program
+	// that is at work asks more often, and what is used again takes a fault a page.
+	idleAfter = time.Second
+
 	// maxReaders bounds the requests that are answered at once. A reader is added
 	// when all are busy. Most answer at once, but a LOOKUP may wait for seconds,
 	// and so may as many as the file system lets wait (256) and those of a burst.
@@ -87,6 +91,7 @@ type worker struct {
 	log    *log.Logger
 
 	describe func(node uint64) string // for the log; nil: by number
+	giveBack func() error             // see [Worker.Idle]
 	standIn  bool                     // every request is answered with an I/O error
 	faults   chan struct{}            // has an element when one was
 
@@ -101,6 +106,7 @@ type worker struct {
 	readers sync.WaitGroup
 	count   atomic.Int32 // readers
 	idle    atomic.Int32 // readers waiting for a request
+	rested  atomic.Int64 // how many requests were answered when memory was last given back
 
 	failed sync.Once
 	stopFD int // an eventfd; readable when the readers are to end
@@ -393,13 +399,18 @@ func (w *worker) rest() bool {
 // It is 0 when there will be no more.
 func (r *reader) next() (int, error) {
 	var events [2]unix.EpollEvent
+	timeout := int(idleAfter / time.Millisecond)
 	for {
-		n, err := unix.EpollWait(r.poll, events[:], -1)
+		n, err := unix.EpollWait(r.poll, events[:], timeout)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
 			return 0, fmt.Errorf("waiting for requests: %w", err)
+		}
+		if n == 0 {
+			r.relax()
+			timeout = -1
 		}
 		for _, e := range events[:n] {
 			if e.Fd == int32(r.stopFD) {
@@ -421,6 +432,28 @@ func (r *reader) next() (int, error) {
 			return n, nil
 		}
 	}
+}
+
+// relax gives back what the reader doesn't need while it waits, and where none has
+// anything to do, what they share.
+func (r *reader) relax() {
+	if err := unix.Madvise(r.out[0], unix.MADV_DONTNEED); err != nil {
+		r.log.Printf("giving back the memory of replies: %v", err)
+	}
+	answered := r.memory.Answered()
+	if r.idle.Load() == r.count.Load() && r.rested.Swap(answered) != answered {
+		go r.worker.relax() // which takes as long as many requests
+	}
+}
+
+// relax gives back what the readers share.
+func (w *worker) relax() {
+	if w.giveBack != nil {
+		if err := w.giveBack(); err != nil {
+			w.log.Print(err)
+		}
+	}
+	debug.FreeOSMemory()
 }
 
 // handle answers the request of n bytes in r.in.

@@ -296,6 +296,7 @@ func (v Worker) open(s mount.Session) (w mount.Worker, lease *store.Lease, err e
 		Report:    func() json.RawMessage { return bytecodeStatus(code) },
 		LastError: fs.LastError,
 		Lost:      st.Displaced,
+		Idle:      st.Release,
 		Describe:  fs.Path,
 	}, lease, nil
 }
