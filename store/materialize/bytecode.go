@@ -12,6 +12,9 @@ import (
 	"github.com/sitefs/sitefs/manifest/tree"
 )
 
+// pycache is the folder beside sources that Python keeps bytecode in (PEP 3147).
+const pycache = "__pycache__"
+
 // levels are the levels of optimisation that Python knows.
 const levels = 3
 
@@ -37,11 +40,10 @@ func (d *codeDir) open(w *worker, parent int) error {
 	if d.made {
 		return nil
 	}
-	const name = "__pycache__"
-	if err := w.mkdir(parent, name); err != nil {
+	if err := w.mkdir(parent, pycache); err != nil {
 		return err
 	}
-	fd, err := openDir(parent, name)
+	fd, err := openDir(parent, pycache)
 	if err != nil {
 		return err
 	}

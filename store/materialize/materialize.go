@@ -33,6 +33,10 @@ type Source interface {
 	// store doesn't have is [fs.ErrNotExist].
 	OpenTree(d digest.Digest, prefix string) (*tree.Tree, error)
 
+	// AddRoot notes durably that the environment dir needs the blobs of a tree from
+	// now on.
+	AddRoot(dir string, id digest.Digest) error
+
 	// OpenBlob opens the bytes of a file; the caller closes the descriptor.
 	OpenBlob(d digest.Digest) (fd int, err error)
 
@@ -51,11 +55,14 @@ type Source interface {
 // Options are what [Materialize] can be told. The zero value is fine.
 type Options struct {
 	Mode         Mode         // Auto unless set
+	Prefix       string       // the absolute path at which the environment will be seen; "" is where it is put
 	Bytecode     Bytecode     // may be nil
+	Compiled     bool         // Bytecode has every module that compiles
 	Force        bool         // replace a directory that isn't an environment of ours
 	DiscardExtra bool         // leave out what the user added to the old environment
 	Deep         bool         // read every file again and compare its digest
 	Workers      int          // directories that are written at a time; 0 means a good number
+	Version      string       // of the program, for the mark
 	Warn         func(string) // told in one sentence what the user should know; may be nil
 }
 

@@ -13,4 +13,10 @@ type system struct {
 	// copyRange has the kernel copy up to n bytes from one file's position to the
 	// other's.
 	copyRange func(to, from int, n int64) (int64, error)
+
+	// exchange exchanges two directories at once.
+	exchange func(a, b string) error
+
+	// renameNew renames a to b, which must not be there.
+	renameNew func(a, b string) error
 }

@@ -6,7 +6,13 @@ import "golang.org/x/sys/unix"
 // extended attributes of the original.
 const cloneSetsMode = false
 
-var kernel = system{clone: fileClone, link: linkFile, copyRange: copyFileRange}
+var kernel = system{
+	clone:     fileClone,
+	link:      linkFile,
+	copyRange: copyFileRange,
+	exchange:  exchange,
+	renameNew: renameNew,
+}
 
 // fileClone clones one file. Clonefile would take a directory too, but its result
 // where another process writes at the same time is two directories, "bin" and
@@ -20,3 +26,11 @@ func linkFile(old string, dir int, name string) error {
 }
 
 func copyFileRange(int, int, int64) (int64, error) { return 0, unix.ENOSYS }
+
+func exchange(a, b string) error {
+	return unix.RenamexNp(a, b, unix.RENAME_SWAP)
+}
+
+func renameNew(a, b string) error {
+	return unix.RenamexNp(a, b, unix.RENAME_EXCL)
+}

@@ -6,7 +6,13 @@ import "golang.org/x/sys/unix"
 // umask, not that of the original.
 const cloneSetsMode = true
 
-var kernel = system{clone: fileClone, link: linkFile, copyRange: copyFileRange}
+var kernel = system{
+	clone:     fileClone,
+	link:      linkFile,
+	copyRange: copyFileRange,
+	exchange:  exchange,
+	renameNew: renameNew,
+}
 
 func fileClone(from, dir int, name string, mode uint32) error {
 	fd, err := createFile(dir, name, mode)
@@ -31,4 +37,12 @@ func copyFileRange(to, from int, n int64) (int64, error) {
 		return err
 	})
 	return int64(done), err
+}
+
+func exchange(a, b string) error {
+	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+}
+
+func renameNew(a, b string) error {
+	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_NOREPLACE)
 }

@@ -1,0 +1,315 @@
+package materialize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/manifest/digest"
+	"github.com/sitefs/sitefs/manifest/tree"
+	"github.com/sitefs/sitefs/store/verify"
+)
+
+// ErrDest is wrapped by the refusal of a directory that can't be replaced, or not
+// without a loss that the options don't allow.
+var ErrDest = errors.New("not replaced")
+
+// Materialize makes dest the environment of a tree of the store, in the place of
+// an environment of ours that is there. When it returns nil, dest is on the disk;
+// with an error dest is as it was, but for one that says that dest is in place.
+//
+// Another Materialize of dest that is under way is waited for.
+func Materialize(ctx context.Context, src Source, id digest.Digest, dest string, o Options) (*Report, error) {
+	return materializeOn(ctx, kernel, src, id, dest, o)
+}
+
+func materializeOn(ctx context.Context, sys system, src Source, id digest.Digest, dest string, o Options) (_ *Report, err error) {
+	dest, err = filepath.Abs(dest)
+	if err != nil {
+		return nil, err
+	}
+	if o.Prefix == "" {
+		o.Prefix = dest
+	}
+	if o.Warn == nil {
+		o.Warn = func(string) {}
+	}
+	t, err := src.OpenTree(id, o.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPlace(dest, src.Dir()); err != nil {
+		return nil, err
+	}
+	s, err := openSite(ctx, sys, dest, o.Warn)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	p := &placement{site: s, ctx: ctx, src: src, tree: t, o: o, report: Report{Tree: id.String(), Dest: dest}}
+	if err := p.run(); err != nil {
+		return nil, err
+	}
+	return &p.report, nil
+}
+
+// checkPlace refuses paths at which there can be no environment.
+func checkPlace(dest, store string) error {
+	if rel, err := filepath.Rel(dest, store); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+		return fmt.Errorf("%w: %q holds the store %q: choose another directory", ErrDest, dest, store)
+	}
+	return nil
+}
+
+// A placement is one run of [Materialize], with the lock of its directory held.
+type placement struct {
+	*site
+	ctx    context.Context
+	src    Source
+	tree   *tree.Tree
+	o      Options
+	old    resident
+	report Report
+}
+
+// A resident is what is at the directory before.
+type resident struct {
+	present bool
+	mark    *Mark          // nil if it isn't an environment of ours
+	tree    *tree.Tree     // that it was made from, nil if the store has it no more
+	found   *verify.Result // how it differs from tree
+}
+
+func (p *placement) run() error {
+	if err := p.recover(); err != nil {
+		return err
+	}
+	if err := p.inspect(); err != nil {
+		return err
+	}
+	if p.unchanged() {
+		p.report.Unchanged = true
+		p.report.Mode, p.report.Reason = p.old.mark.Mode.String(), "unchanged: it is that environment already"
+		p.report.Kept = p.extra()
+		return nil
+	}
+	made := p.newName()
+	err := p.make(made)
+	if err == nil {
+		err = p.put(made, p.old.present)
+	}
+	// What is left now is the old environment, or the new one that failed.
+	if serr := p.sweep(); serr != nil {
+		p.o.Warn(fmt.Sprintf("the next run tries again to remove what isn't needed any more: %v", serr))
+	}
+	if err != nil {
+		return fmt.Errorf("materialize %q: %w", p.dest, err)
+	}
+	p.tell()
+	return nil
+}
+
+// inspect finds out what is at the directory, and refuses what must stay.
+func (p *placement) inspect() error {
+	info, err := os.Lstat(p.dest)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() == fs.ModeSymlink:
+		target, err := os.Readlink(p.dest)
+		return errors.Join(fmt.Errorf("%w: %q is a symbolic link to %q: name that directory, or remove the link", ErrDest, p.dest, target), err)
+	case !info.IsDir():
+		return fmt.Errorf("%w: %q is no directory: choose another path", ErrDest, p.dest)
+	}
+	p.old.present = true
+	if err := p.refuseMounts(); err != nil {
+		return err
+	}
+	mark, err := ReadMark(p.dest)
+	if err != nil {
+		return p.foreign(err)
+	}
+	p.old.mark = mark
+	return p.compare()
+}
+
+// refuseMounts refuses a directory with other file systems in it: they would lose
+// their place, or their files.
+func (p *placement) refuseMounts() error {
+	points, err := mountsBelow(p.dest)
+	if err != nil {
+		return fmt.Errorf("find out what is mounted below %q: %w", p.dest, err)
+	}
+	if len(points) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %q is a mount point: a directory can't take its place. Unmount it first (`sitefs umount %s`, if it is an environment), or choose another directory", ErrDest, points[0], points[0])
+}
+
+// foreign decides about a directory whose mark can't be read because of err.
+func (p *placement) foreign(err error) error {
+	if p.o.Force {
+		return nil
+	}
+	names, rerr := os.ReadDir(p.dest)
+	if rerr != nil {
+		return rerr
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("there is no %s in it", MarkName)
+	}
+	return fmt.Errorf("%w: %q is not an environment that sitefs made (%w): --force replaces it, with all that is in it", ErrDest, p.dest, err)
+}
+
+// compare compares an environment of ours with the tree that it was made from.
+func (p *placement) compare() error {
+	mark := p.old.mark
+	t, err := p.src.OpenTree(mark.Tree, mark.Prefix)
+	if errors.Is(err, fs.ErrNotExist) {
+		if p.o.Force || p.o.DiscardExtra {
+			return nil
+		}
+		return fmt.Errorf("%w: %q was made from tree %s, which the store %q doesn't have, so that what you added to it can't be told from its own files: --discard-extra replaces it, with all that is in it", ErrDest, p.dest, mark.Tree, p.src.Dir())
+	}
+	if err != nil {
+		return err
+	}
+	p.old.tree = t
+	p.old.found, err = verify.Tree(p.ctx, t, p.dest, p.verifyOptions(mark.Mode))
+	return err
+}
+
+func (p *placement) verifyOptions(mode Mode) verify.Options {
+	o := verify.Options{Deep: p.o.Deep, Workers: p.o.Workers, Ignore: Own}
+	if mode == Symlink {
+		o.BlobPath = p.src.BlobPath
+	}
+	return o
+}
+
+// unchanged reports whether the directory is what it is to become.
+func (p *placement) unchanged() bool {
+	mark, found := p.old.mark, p.old.found
+	return found != nil && found.Whole() &&
+		mark.Tree == p.tree.Digest() && mark.Prefix == p.o.Prefix &&
+		(p.o.Mode == Auto || p.o.Mode == mark.Mode) &&
+		(mark.Compiled || !p.o.Compiled) &&
+		(len(p.extra()) == 0 || !p.o.DiscardExtra)
+}
+
+// extra returns what the user added to the old environment. Copies that a syncing
+// folder made are of it: nobody else knows whether they are of use.
+func (p *placement) extra() []string {
+	if p.old.found == nil {
+		return nil
+	}
+	extra := slices.Concat(p.old.found.Extra, p.old.found.Conflict)
+	slices.Sort(extra)
+	return extra
+}
+
+// make makes the new environment in the new directory made, down to the disk.
+func (p *placement) make(made string) error {
+	var from *previous
+	if p.old.tree != nil {
+		from = &previous{tree: p.old.tree, dir: p.dest, mode: p.old.mark.Mode}
+	}
+	if err := buildWith(p.ctx, p.sys, p.tree, p.src, made, from, p.o, &p.report); err != nil {
+		return err
+	}
+	mode, err := ParseMode(p.report.Mode)
+	if err != nil {
+		return err
+	}
+	if err := p.check(made, mode); err != nil {
+		return err
+	}
+	if err := p.mark(made, mode); err != nil {
+		return err
+	}
+	if !p.o.DiscardExtra {
+		p.report.Kept = p.extra()
+		if err := p.keep(p.ctx, made, p.report.Kept); err != nil {
+			return err
+		}
+	}
+	if err := durable(made); err != nil {
+		return err
+	}
+	if mode == Symlink {
+		if err := p.src.AddRoot(p.dest, p.tree.Digest()); err != nil {
+			return err
+		}
+	}
+	return p.ctx.Err()
+}
+
+// check compares what was made with the tree.
+func (p *placement) check(made string, mode Mode) error {
+	found, err := verify.Tree(p.ctx, p.tree, made, p.verifyOptions(mode))
+	if err != nil {
+		return err
+	}
+	for _, list := range [][]verify.Difference{found.Changed, found.Mode} {
+		if len(list) > 0 {
+			return fmt.Errorf("the file system at %q didn't keep what was written: %v", p.parent, list[0])
+		}
+	}
+	if lost := slices.Concat(found.Missing, found.Extra, found.Conflict); len(lost) > 0 {
+		return fmt.Errorf("the file system at %q didn't keep what was written: look at %q", p.parent, lost[0])
+	}
+	return nil
+}
+
+// mark says in made what it is. The time of the top directory stays the tree's.
+func (p *placement) mark(made string, mode Mode) error {
+	mark := newMark(p.tree, mode, p.src.Dir(), p.o)
+	if err := mark.write(made); err != nil {
+		return err
+	}
+	root, err := p.tree.Stat(tree.Root)
+	if err != nil {
+		return err
+	}
+	if err := setTime(unix.AT_FDCWD, made, root.Mtime); err != nil {
+		return &fs.PathError{Op: "utimensat", Path: made, Err: err}
+	}
+	return nil
+}
+
+// tell says what became of what was in the old environment.
+func (p *placement) tell() {
+	found := p.old.found
+	if found == nil {
+		return
+	}
+	if n := len(found.Missing); n > 0 {
+		p.o.Warn(fmt.Sprintf("%s had lost %s: it is whole again", p.dest, several(n, found.Missing[0])))
+	}
+	if n := len(found.Changed); n > 0 {
+		p.o.Warn(fmt.Sprintf("%s had other contents than its packages in %s: what was written there is gone", p.dest, several(n, found.Changed[0].Path)))
+	}
+	if extra := p.extra(); p.o.DiscardExtra && len(extra) > 0 {
+		p.o.Warn(fmt.Sprintf("%s had more than its packages: %s; it is gone", p.dest, several(len(extra), extra[0])))
+	}
+}
+
+// several names the first of n paths.
+func several(n int, first string) string {
+	if n == 1 {
+		return first
+	}
+	return fmt.Sprintf("%s and %d more", first, n-1)
+}

@@ -1,0 +1,179 @@
+package materialize
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/manifest/digest"
+)
+
+// A site is a directory that an environment is put at, locked against others who
+// put one there.
+//
+// All that a run needs beside it has names that begin alike and that nobody else
+// uses: the lock, the journal and the directories that are being written or
+// removed. The lock is beside the directory, not in the user's state, so that it
+// holds between users and between containers that share the directory.
+type site struct {
+	dest   string
+	parent string // the directory that dest is in
+	begin  string // how the names of ours in parent begin
+	lock   *os.File
+	sys    system
+	warn   func(string)
+}
+
+const (
+	lockSuffix    = "lock"
+	journalSuffix = "journal"
+	randomBytes   = 5 // in the name of a directory, as hexadecimal
+)
+
+// openSite returns the site of the directory dest, whose parents it makes. It
+// waits for another one of the same directory to be closed.
+func openSite(ctx context.Context, sys system, dest string, warn func(string)) (*site, error) {
+	parent, name := filepath.Split(dest)
+	if name == "" {
+		return nil, fmt.Errorf("%w: %q is no place for an environment: choose another directory", ErrDest, dest)
+	}
+	if err := os.MkdirAll(parent, dirMode); err != nil {
+		return nil, err
+	}
+	s := &site{dest: dest, parent: filepath.Clean(parent), begin: "." + name + ".sitefs-", sys: sys, warn: warn}
+	if len(s.begin)+max(len(journalSuffix), hex.EncodedLen(randomBytes)) > unix.NAME_MAX {
+		sum := digest.Of([]byte(name))
+		s.begin = "." + hex.EncodeToString(sum[:16]) + ".sitefs-"
+	}
+	var err error
+	s.lock, err = s.takeLock(ctx)
+	return s, err
+}
+
+// path returns the path of a name of ours.
+func (s *site) path(suffix string) string { return filepath.Join(s.parent, s.begin+suffix) }
+
+// newName returns a path for a new directory.
+func (s *site) newName() string {
+	b := make([]byte, randomBytes)
+	rand.Read(b)
+	return s.path(hex.EncodeToString(b))
+}
+
+// takeLock returns the lock file, locked. Who lets go of it removes it, so one
+// that was removed while we waited is not the lock any more.
+func (s *site) takeLock(ctx context.Context) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(s.path(lockSuffix), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("lock %q: %w", s.dest, err)
+		}
+		if err := s.wait(ctx, f); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock %q: %w", s.dest, err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			f.Close()
+			return nil, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+		}
+		if st.Nlink > 0 {
+			return f, writePID(f)
+		}
+		f.Close()
+	}
+}
+
+// wait locks f. It says whom it waits for.
+func (s *site) wait(ctx context.Context, f *os.File) error {
+	err := retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
+	if err != unix.EWOULDBLOCK {
+		return err
+	}
+	holder, err := os.ReadFile(f.Name())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.warn(fmt.Sprintf("process %s is writing %s: waiting for it", bytes.TrimSpace(holder), s.dest))
+	done := make(chan error, 1)
+	go func() { done <- retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX) }) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err() // the goroutine ends with the process
+	}
+}
+
+// writePID has the lock file name its holder.
+func writePID(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt(append(strconv.AppendInt(nil, int64(os.Getpid()), 10), '\n'), 0)
+	return err
+}
+
+// close lets go of the site.
+func (s *site) close() error {
+	return errors.Join(os.Remove(s.lock.Name()), s.lock.Close())
+}
+
+// recover completes what a dead run had begun and removes what it has left.
+func (s *site) recover() error {
+	if err := s.complete(); err != nil {
+		return fmt.Errorf("complete what an interrupted run began at %q: %w", s.dest, err)
+	}
+	if err := s.sweep(); err != nil {
+		return fmt.Errorf("remove what an interrupted run left: %w", err)
+	}
+	return nil
+}
+
+// sweep removes the directories of ours. None is in use: the lock is ours.
+func (s *site) sweep() error {
+	entries, err := os.ReadDir(s.parent)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if e.IsDir() && s.isNew(e.Name()) {
+			errs = append(errs, removeAll(filepath.Join(s.parent, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// isNew reports whether newName makes names like this one.
+func (s *site) isNew(name string) bool {
+	random, ok := strings.CutPrefix(name, s.begin)
+	b, err := hex.DecodeString(random)
+	return ok && err == nil && len(b) == randomBytes
+}
+
+// removeAll removes a directory, whose folders need not be writable.
+func removeAll(dir string) error {
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			// WalkDir calls before it reads the folder.
+			err = os.Chmod(path, 0o700)
+		}
+		return err
+	})
+	return errors.Join(err, os.RemoveAll(dir))
+}
