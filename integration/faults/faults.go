@@ -43,7 +43,7 @@ type Fault struct {
 func (f Fault) String() string {
 	what := "SIGKILL"
 	if !f.Kill {
-		what = errnoNames[f.Errno]
+		what = ErrnoName(f.Errno)
 	}
 	if f.Name == "" {
 		return fmt.Sprintf("%s at call %d", what, f.N)
@@ -62,6 +62,9 @@ var errnoNames = map[syscall.Errno]string{
 	syscall.EXDEV:      "EXDEV",
 	syscall.EOPNOTSUPP: "EOPNOTSUPP",
 }
+
+// ErrnoName returns the name of one of [Errors].
+func ErrnoName(errno syscall.Errno) string { return errnoNames[errno] }
 
 // Errors returns the errors that file systems have for a call: full, broken,
 // forbidden, or not able to.

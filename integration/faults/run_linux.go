@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,16 +20,16 @@ import (
 )
 
 // Run runs a command until all its processes have ended, and asks what becomes of
-// each call that changes something at or beneath dir, which is absolute and no
+// each call that changes something at or beneath dirs, which are absolute and no
 // symlink leads to. It returns the calls that were asked about, and the error of
 // the command, if that did not succeed. The command is made the leader of a process
 // group.
-func Run(ctx context.Context, c *exec.Cmd, dir string, answer func(Call) Answer) ([]Call, error) {
+func Run(ctx context.Context, c *exec.Cmd, dirs []string, answer func(Call) Answer) ([]Call, error) {
 	listener, started, err := start(c)
 	if err != nil {
 		return nil, err
 	}
-	calls, err := serve(ctx, listener, dir, answer)
+	calls, err := serve(ctx, listener, dirs, answer)
 	listener.Close() // whoever still asks is refused: nothing may wait for us
 	if e := <-started; e != nil {
 		return nil, e
@@ -146,7 +147,7 @@ type (
 )
 
 // serve answers until nobody is left who could ask.
-func serve(ctx context.Context, listener *os.File, dir string, answer func(Call) Answer) (calls []Call, err error) {
+func serve(ctx context.Context, listener *os.File, dirs []string, answer func(Call) Answer) (calls []Call, err error) {
 	stop, stopped, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -163,7 +164,7 @@ func serve(ctx context.Context, listener *os.File, dir string, answer func(Call)
 		}
 		switch events := fds[0].Revents; {
 		case events&unix.POLLIN != 0:
-			if calls, err = serveOne(listener, dir, calls, answer); err != nil {
+			if calls, err = serveOne(listener, dirs, calls, answer); err != nil {
 				return nil, err
 			}
 		case events&unix.POLLHUP != 0:
@@ -174,7 +175,7 @@ func serve(ctx context.Context, listener *os.File, dir string, answer func(Call)
 
 // serveOne answers one question. A thread that was killed meanwhile takes no
 // answer, which is ENOENT.
-func serveOne(listener *os.File, dir string, calls []Call, answer func(Call) Answer) ([]Call, error) {
+func serveOne(listener *os.File, dirs []string, calls []Call, answer func(Call) Answer) ([]Call, error) {
 	var q question
 	if err := ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&q)); errors.Is(err, unix.ENOENT) {
 		return calls, nil
@@ -182,11 +183,11 @@ func serveOne(listener *os.File, dir string, calls []Call, answer func(Call) Ans
 		return nil, fmt.Errorf("receiving a call: %w", err)
 	}
 	r := response{id: q.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-	if call, ok := thread(q.thread).look(q.number, q.args); ok && beneath(call.Path, dir) {
+	if call, ok := thread(q.thread).look(q.number, q.args); ok && beneath(call.Path, dirs) {
 		calls = append(calls, call)
 		switch a := answer(call); {
 		case a.Kill:
-			return calls, kill(q.thread)
+			return calls, kill(thread(q.thread))
 		case a.Errno != 0:
 			r.errno, r.flags = -int32(a.Errno), 0
 		}
@@ -197,18 +198,40 @@ func serveOne(listener *os.File, dir string, calls []Call, answer func(Call) Ans
 	return calls, nil
 }
 
-// kill kills the command that a thread belongs to: the leader of its group, as
-// `kill -9` does, and the thread's own process, which waits for an answer.
-func kill(tid uint32) error {
-	leader, err := syscall.Getpgid(int(tid))
+// kill kills the command that a thread belongs to, the leader of its group, and
+// the thread's own process, which waits for an answer. When it returns neither
+// changes anything any more: nobody else's call is answered meanwhile.
+func kill(t thread) error {
+	leader, err := syscall.Getpgid(int(t))
 	if err != nil {
 		return err
 	}
-	err = syscall.Kill(leader, syscall.SIGKILL)
-	if e := syscall.Kill(int(tid), syscall.SIGKILL); !errors.Is(e, syscall.ESRCH) {
-		err = errors.Join(err, e)
+	own, err := t.process()
+	if err != nil {
+		return err
 	}
-	return err
+	return errors.Join(killProcess(leader), killProcess(own))
+}
+
+// killProcess kills a process and waits until it has ended.
+func killProcess(pid int) error {
+	p, err := unix.PidfdOpen(pid, 0)
+	if err == nil {
+		defer unix.Close(p)
+		err = unix.PidfdSendSignal(p, syscall.SIGKILL, nil, 0)
+	}
+	if errors.Is(err, unix.ESRCH) {
+		return nil // it has ended
+	}
+	if err != nil {
+		return err
+	}
+	fds := []unix.PollFd{{Fd: int32(p), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, -1); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 func ioctl(f *os.File, request uint, arg unsafe.Pointer) error {
@@ -225,6 +248,17 @@ func ioctl(f *os.File, request uint, arg unsafe.Pointer) error {
 
 // A thread is one that waits for an answer, by its id.
 type thread int
+
+// process returns the process that the thread is of.
+func (t thread) process() (int, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", int(t)))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(status), "\nTgid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	return strconv.Atoi(strings.TrimSpace(line))
+}
 
 // link returns where a link of the thread's folder in /proc leads, "" if there is
 // none: an error of the program that the call itself will meet.
@@ -257,8 +291,10 @@ func (t thread) uint64(address uint64) uint64 {
 	return binary.NativeEndian.Uint64(p)
 }
 
-// beneath reports whether path is dir or stands in it.
-func beneath(path, dir string) bool {
-	rest, ok := strings.CutPrefix(path, dir)
-	return ok && (rest == "" || rest[0] == '/')
+// beneath reports whether path is one of dirs or stands in one.
+func beneath(path string, dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		rest, ok := strings.CutPrefix(path, dir)
+		return ok && (rest == "" || rest[0] == '/')
+	})
 }

@@ -41,7 +41,7 @@ func runLinks(t *testing.T, answer func(Call) Answer) (calls []Call, said string
 	c := exec.Command("python3", "-c", links)
 	c.Env = append(os.Environ(), "DIR="+dir)
 	c.Stdout, c.Stderr = &out, &out
-	calls, err = Run(context.Background(), c, dir, answer)
+	calls, err = Run(context.Background(), c, []string{dir}, answer)
 	found, e := filepath.Glob(filepath.Join(dir, "link*"))
 	if e != nil {
 		t.Fatal(e)
@@ -91,8 +91,8 @@ func TestRunInjects(t *testing.T) {
 	}
 }
 
-// A kill comes before the call: what was answered before it is done, or in
-// another thread about to be.
+// A kill comes before the call: of those before it each is done, but where another
+// thread was about to.
 func TestRunKills(t *testing.T) {
 	n := 0
 	_, said, made, err := runLinks(t, func(c Call) Answer {
@@ -118,7 +118,7 @@ func TestRunKeepsOut(t *testing.T) {
 	if err := os.Mkdir(c.Dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	calls, err := Run(context.Background(), c, c.Dir, func(Call) Answer { return Answer{} })
+	calls, err := Run(context.Background(), c, []string{c.Dir}, func(Call) Answer { return Answer{} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,18 +134,18 @@ func TestRunKeepsOut(t *testing.T) {
 // A command that can't be started, or fails by itself, is told as exec tells it.
 func TestRunErrors(t *testing.T) {
 	let := func(Call) Answer { return Answer{} }
-	if _, err := Run(context.Background(), exec.Command("/no/such/program"), "/", let); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Run(context.Background(), exec.Command("/no/such/program"), nil, let); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v, want that there is none", err)
 	}
 	var exit *exec.ExitError
-	if _, err := Run(context.Background(), exec.Command("sh", "-c", "exit 3"), "/", let); !errors.As(err, &exit) || exit.ExitCode() != 3 {
+	if _, err := Run(context.Background(), exec.Command("sh", "-c", "exit 3"), nil, let); !errors.As(err, &exit) || exit.ExitCode() != 3 {
 		t.Errorf("%v, want exit code 3", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	dir := t.TempDir()
 	c := exec.Command("sh", "-c", ": >file; sleep 1000")
 	c.Dir = dir
-	_, err := Run(ctx, c, dir, func(Call) Answer { cancel(); return Answer{} })
+	_, err := Run(ctx, c, []string{dir}, func(Call) Answer { cancel(); return Answer{} })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want that it was cancelled", err)
 	}
@@ -162,7 +162,7 @@ func installer(t *testing.T, script string) *Subject {
 		return err
 	}
 	return &Subject{
-		Dir: dir,
+		Dirs: []string{dir},
 		Prepare: func(context.Context) error {
 			for _, name := range []string{"target", "new", "temporary"} {
 				if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {

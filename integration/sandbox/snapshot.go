@@ -52,7 +52,20 @@ func describe(path string, e fs.DirEntry) (string, error) {
 
 // Differ says how the snapshot differs from the one wanted. "" is not at all.
 func (s Snapshot) Differ(want Snapshot) string {
-	var all []string
+	all := s.broken(want)
+	for _, path := range slices.Sorted(maps.Keys(s)) {
+		if _, ok := want[path]; !ok {
+			all = append(all, fmt.Sprintf("%q should not be there", path))
+		}
+	}
+	return some(all)
+}
+
+// Lacks is Differ for what may hold more than is wanted.
+func (s Snapshot) Lacks(want Snapshot) string { return some(s.broken(want)) }
+
+// broken says what is missing and what is other than wanted.
+func (s Snapshot) broken(want Snapshot) (all []string) {
 	for _, path := range slices.Sorted(maps.Keys(want)) {
 		if found, ok := s[path]; !ok {
 			all = append(all, fmt.Sprintf("%q is missing", path))
@@ -60,14 +73,14 @@ func (s Snapshot) Differ(want Snapshot) string {
 			all = append(all, fmt.Sprintf("%q is %s, want %s", path, found, want[path]))
 		}
 	}
-	for _, path := range slices.Sorted(maps.Keys(s)) {
-		if _, ok := want[path]; !ok {
-			all = append(all, fmt.Sprintf("%q should not be there", path))
-		}
-	}
-	const enough = 5 // to see what is wrong
+	return all
+}
+
+// some joins as many as it takes to see what is wrong.
+func some(all []string) string {
+	const enough = 5
 	if n := len(all) - enough; n > 0 {
-		all = append(all[:enough], fmt.Sprintf("and %d more", n))
+		all = append(all[:enough:enough], fmt.Sprintf("and %d more", n))
 	}
 	return strings.Join(all, "; ")
 }

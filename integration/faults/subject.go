@@ -22,9 +22,9 @@ func (s State) String() string { return [...]string{"neither", "old", "new"}[s] 
 // A Subject is an installer that puts an environment at a target. Its functions
 // are called one after the other, many times.
 type Subject struct {
-	// Dir is absolute and no symlink leads to it: faults strike what changes
-	// something at or beneath it.
-	Dir string
+	// Dirs are absolute and no symlink leads to them: faults strike what changes
+	// something at or beneath one.
+	Dirs []string
 	// Prepare makes the target what it is before a run.
 	Prepare func(context.Context) error
 	// Command returns a run of the installer, not started.
@@ -82,7 +82,7 @@ func (s *Subject) Calls(ctx context.Context) ([]Call, error) {
 	var said output
 	c := s.Command(ctx)
 	c.Stdout, c.Stderr = &said, &said
-	calls, err := Run(ctx, c, s.Dir, func(Call) Answer { return Answer{} })
+	calls, err := Run(ctx, c, s.Dirs, func(Call) Answer { return Answer{} })
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w\n%s", c.Args, err, said)
 	}
@@ -135,7 +135,7 @@ func (s *Subject) run(ctx context.Context, t *Trial, answer func(Call) Answer) (
 	var said output
 	c := s.Command(ctx)
 	c.Stdout, c.Stderr = &said, &said
-	_, err := Run(ctx, c, s.Dir, answer)
+	_, err := Run(ctx, c, s.Dirs, answer)
 	t.Said += string(said)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
