@@ -43,6 +43,7 @@ const (
 // dies, or hangs, or is replaced, and judges which request was the cause.
 type keeper struct {
 	command  []string
+	own      bool          // the command's program is that of this process
 	patience time.Duration // see stallPatience
 	log      *log.Logger
 
@@ -76,6 +77,7 @@ type keeper struct {
 func newKeeperOf(c Config) *keeper {
 	k := &keeper{
 		command:  c.Worker,
+		own:      isRunning(c.Worker[0]),
 		patience: stallPatience,
 		log:      log.Default(),
 		reloads:  make(chan reloading),
@@ -138,13 +140,25 @@ type child struct {
 
 // spawn starts a worker, which opens what it serves, or with a reason one that
 // serves nothing because of that. Nothing is waited for.
+//
+// Where the program on disk is another by now, or gone, it is the one that made the
+// mount all the same: whether another can serve it is found out by a reload.
 func (k *keeper) spawn(nothing string) (*child, error) {
+	return k.start(nothing, k.own && !isRunning(k.command[0]))
+}
+
+// start starts a worker as spawn does; of the program of this process, or of the
+// one now on disk.
+func (k *keeper) start(nothing string, running bool) (*child, error) {
 	ours, theirs, err := newLink()
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
 	cmd := exec.Command(k.command[0], k.command[1:]...)
+	if running {
+		cmd.Path = runningProgram
+	}
 	cmd.Dir = "/"
 	cmd.Env = cleanEnv(os.Environ())
 	cmd.Stderr = os.Stderr
@@ -432,7 +446,11 @@ func (k *keeper) restarted(reason string) {
 
 // launch starts a worker, as spawn does, and waits until it is ready to serve.
 func (k *keeper) launch(nothing string) (*child, error) {
-	c, err := k.spawn(nothing)
+	return awaited(k.spawn(nothing))
+}
+
+// awaited returns a worker that was started when it is ready to serve.
+func awaited(c *child, err error) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -523,7 +541,7 @@ type reloading struct {
 // reload has a worker of the program now on disk take over, and then a supervisor.
 // A worker that can't leaves the present one in place.
 func (k *keeper) reload(become func() error) error {
-	c, err := k.launch("")
+	c, err := awaited(k.start("", false))
 	if err != nil {
 		return fmt.Errorf("the mount goes on as it was: %w", err)
 	}

@@ -153,6 +153,39 @@ func TestKillerIsAnsweredAlone(t *testing.T) {
 	}
 }
 
+// A mount needs its program on disk as little as any process does.
+func TestProgramIsRemoved(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "program")
+	copyFile(t, exe, program)
+	w := newWant(t, serverConfig{})
+	w.Server[0] = program
+	lease(t, w)
+	pid := worker(t, w, 0)
+	for _, replace := range []func() error{
+		func() error { return os.Remove(program) },
+		func() error { return os.WriteFile(program, []byte("#!/bin/false\n"), 0o755) },
+	} {
+		if err := replace(); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		pid = worker(t, w, pid)
+		dropCaches(t, w)
+		if _, err := os.ReadFile(filepath.Join(w.Dir, "hello.py")); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := reload(t, w); err == nil || !strings.Contains(err.Error(), "goes on as it was") {
+		t.Errorf("a reload with a program that can't serve: %v", err)
+	}
+}
+
 // Where the kernel sends no request again, a mount ends with its worker, as any
 // other mount does, and the next to come makes it anew. Without a crash all is as
 // elsewhere.
