@@ -36,6 +36,11 @@ type device struct {
 // attach mounts on dir in the way that rung names. With "" it does so by itself
 // where it may, else with fusermount3.
 func attach(dir string, allowOther bool, rung string) (*device, error) {
+	d, err := attachBy(dir, allowOther, rung)
+	return d, here.explain(dir, err)
+}
+
+func attachBy(dir string, allowOther bool, rung string) (*device, error) {
 	switch rung {
 	case "":
 		return attachBest(dir, allowOther)

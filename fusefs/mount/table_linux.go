@@ -166,9 +166,12 @@ func prepare(dir string, avoid []string) (made []string, err error) {
 	}
 	made, err = makeDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMountPoint, err)
+		return nil, here.explain(dir, fmt.Errorf("%w: %w", ErrMountPoint, err))
 	}
-	return made, checkPlace(dir)
+	if err := checkPlace(dir); err != nil {
+		return nil, errors.Join(here.explain(dir, err), removeDirs(made))
+	}
+	return made, nil
 }
 
 // within reports whether path is root or below it.
@@ -201,7 +204,7 @@ func makeDir(dir string) (made []string, err error) {
 func checkPlace(dir string) error {
 	// As fusermount3 does, which has no error of its own for it.
 	if err := unix.Access(dir, unix.W_OK); errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w: %q can't be written to, so only its owner may mount there; choose another place", ErrMountPoint, dir)
+		return fmt.Errorf("%w: %q can't be written to, so only its owner may mount there (%w); choose another place", ErrMountPoint, dir, err)
 	}
 	d, err := os.Open(dir)
 	if err != nil {
