@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
 	"github.com/sitefs/sitefs/store/repair"
 	"github.com/sitefs/sitefs/store/verify"
 )
@@ -73,14 +74,16 @@ are never touched.`,
 
 // run compares the environment at dir, and repairs it if that is asked for.
 func (v *verifying) run(c *cobra.Command, dir string) error {
-	ctx := c.Context()
-	found, err := verify.Records(ctx, dir, verify.Options{Deep: v.deep || v.repair})
+	venv, err := session.OpenVenv(dir, func() (*session.Session, error) { return v.open(c) })
 	if err != nil {
 		return err
 	}
-	out := verification{Dir: dir, Deep: v.deep || v.repair, Result: found}
-	if v.repair && found.Err() != nil {
-		if out.Repair, out.Result, err = v.mend(ctx, c, dir, found); err != nil {
+	out := verification{Dir: dir, Tree: venv.Tree(), Deep: v.deep || v.repair}
+	if out.Result, err = venv.Compare(c.Context(), out.Deep); err != nil {
+		return err
+	}
+	if v.repair && out.Err() != nil {
+		if err := v.mend(c.Context(), venv, &out); err != nil {
 			return err
 		}
 	}
@@ -93,27 +96,26 @@ func (v *verifying) run(c *cobra.Command, dir string) error {
 	return nil
 }
 
-// mend repairs the environment and compares it again.
-func (v *verifying) mend(ctx context.Context, c *cobra.Command, dir string, found *verify.Result) (*repair.Report, *verify.Result, error) {
-	s, err := v.open(c)
-	if err != nil {
-		return nil, nil, err
+// mend repairs what was found and compares the environment again.
+func (v *verifying) mend(ctx context.Context, venv *session.Venv, out *verification) (err error) {
+	if out.Repair, err = venv.Repair(ctx, out.Result, repair.Options{DiscardChanges: v.discard}); err != nil {
+		return err
 	}
-	report, err := s.Rescue(ctx, dir, found, repair.Options{DiscardChanges: v.discard})
+	s, err := venv.Session()
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	for _, n := range report.Notes {
+	for _, n := range out.Repair.Notes {
 		s.Warn(n.String())
 	}
-	for _, r := range report.Failed {
+	for _, r := range out.Repair.Failed {
 		s.Warn("not repaired: " + r.String())
 	}
-	for _, p := range report.Kept {
+	for _, p := range out.Repair.Kept {
 		s.Warn(fmt.Sprintf("%s was edited and stays (--discard-changes restores it)", p))
 	}
-	left, err := verify.Records(ctx, dir, verify.Options{Deep: true})
-	return report, left, err
+	out.Result, err = venv.Compare(ctx, true)
+	return err
 }
 
 // print prints what was repaired and what was found, in the format that was asked for.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sitefs/sitefs/manifest/digest"
@@ -120,7 +119,7 @@ func (r *treeRepair) file(p string, id tree.ID, a tree.Attr) (*file, error) {
 			return err
 		}
 		return f, err
-	case r.blobPath != nil && a.Size > 0 && !strings.HasPrefix(p, "bin/"):
+	case r.blobPath != nil && a.Size > 0 && !a.Exec: // as package materialize has it
 		f.target = r.blobPath(a.Digest)
 		return f, nil
 	}

@@ -2,26 +2,120 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"path/filepath"
 
+	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/interp"
 	"github.com/sitefs/sitefs/manifest/lock"
 	"github.com/sitefs/sitefs/manifest/pyver"
+	"github.com/sitefs/sitefs/manifest/tree"
 	"github.com/sitefs/sitefs/manifest/wheel"
 	"github.com/sitefs/sitefs/store"
+	"github.com/sitefs/sitefs/store/materialize"
 	"github.com/sitefs/sitefs/store/repair"
 	"github.com/sitefs/sitefs/store/resolve"
 	"github.com/sitefs/sitefs/store/verify"
 )
 
-// Rescue restores what found, a result of verify.Records, says of the environment
-// at dir, from the wheels that its metadata name: those in the store, else those
-// that the user's resolver finds.
-func (s *Session) Rescue(ctx context.Context, dir string, found *verify.Result, o repair.Options) (*repair.Report, error) {
-	r := &rescuer{session: s, python: filepath.Join(dir, "bin", "python")}
-	return repair.Records(ctx, dir, s.Store, found, r.wheels, o)
+// A Venv is an environment on disk, to be compared with what it should be.
+type Venv struct {
+	Dir string
+
+	mark    *materialize.Mark // nil if pip or uv made it
+	open    func() (*Session, error)
+	session *Session // nil until it is needed
+}
+
+// OpenVenv returns the environment at dir. A session is opened when the store is
+// needed: always for an environment that Materialize made, and for the repair of
+// one that pip or uv made.
+func OpenVenv(dir string, open func() (*Session, error)) (*Venv, error) {
+	mark, err := materialize.ReadMark(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return &Venv{Dir: dir, mark: mark, open: open}, nil
+}
+
+// Tree returns the digest of the tree that the environment was made from, "" if pip
+// or uv made it.
+func (v *Venv) Tree() string {
+	if v.mark == nil {
+		return ""
+	}
+	return v.mark.Tree.String()
+}
+
+// Session returns the session, opening it if it isn't.
+func (v *Venv) Session() (*Session, error) {
+	if v.session == nil {
+		s, err := v.open()
+		if err != nil {
+			return nil, err
+		}
+		v.session = s
+	}
+	return v.session, nil
+}
+
+// Compare compares the environment with its tree or its RECORD files.
+func (v *Venv) Compare(ctx context.Context, deep bool) (*verify.Result, error) {
+	o := verify.Options{Deep: deep, Ignore: materialize.Own}
+	if v.mark == nil {
+		return verify.Records(ctx, v.Dir, o)
+	}
+	t, err := v.tree()
+	if err != nil {
+		return nil, err
+	}
+	o.BlobPath = v.blobPath()
+	return verify.Tree(ctx, t, v.Dir, o)
+}
+
+// Repair restores what was found: from the store, or for an environment of pip or
+// uv from the wheels that its metadata name. Those are the ones in the store, else
+// the ones that the user's resolver finds.
+func (v *Venv) Repair(ctx context.Context, found *verify.Result, o repair.Options) (*repair.Report, error) {
+	s, err := v.Session()
+	if err != nil {
+		return nil, err
+	}
+	if v.mark == nil {
+		r := &rescuer{session: s, python: filepath.Join(v.Dir, "bin", "python")}
+		return repair.Records(ctx, v.Dir, s.Store, found, r.wheels, o)
+	}
+	t, err := v.tree()
+	if err != nil {
+		return nil, err
+	}
+	return repair.Tree(ctx, t, s.Store, v.Dir, found, v.blobPath())
+}
+
+// tree opens the tree that the environment was made from.
+func (v *Venv) tree() (*tree.Tree, error) {
+	s, err := v.Session()
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.Store.OpenTree(v.mark.Tree, v.mark.Prefix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%q was made from tree %.12s of the store %q, which the store %q doesn't have: set SITEFS_STORE, or materialize it again: %w",
+			v.Dir, v.mark.Tree, v.mark.Store, s.Store.Dir(), err)
+	}
+	return t, err
+}
+
+// blobPath returns where files are that are symlinks into the store, nil if they are
+// files.
+func (v *Venv) blobPath() func(digest.Digest) string {
+	if v.mark.Mode != materialize.Symlink {
+		return nil
+	}
+	return v.session.Store.BlobPath
 }
 
 // A rescuer finds the wheels that an environment was made from.
