@@ -6,10 +6,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	osuser "os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +44,8 @@ type person struct {
 	uid  int
 	home string
 	env  []string
+
+	as []string // a command of root's that becomes the person, where it isn't nil
 }
 
 func newPerson(t *testing.T, uid int) *person {
@@ -100,7 +105,7 @@ func (p *person) withoutHelper() {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		p.t.Fatal(err)
 	}
-	for _, name := range []string{"sh", "unshare", "cat", "stat", "id", "setpriv"} {
+	for _, name := range []string{"sh", "unshare", "cat", "stat", "id", "setpriv", "mount"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			p.t.Skip(err)
@@ -112,6 +117,34 @@ func (p *person) withoutHelper() {
 	p.setenv("PATH", bin+":"+dir)
 }
 
+// givesIDs is a command of root's that gives ids to a user as in subuid(5), in a
+// mount namespace, and becomes that user: the words are the file, uid and groups.
+const givesIDs = `
+for f in subuid subgid; do mount --bind "$0" /etc/$f || exit; done
+uid=$1 groups=$2
+shift 2
+exec setpriv --reuid "$uid" --regid "$uid" --groups "$groups" -- "$@"`
+
+// withSubIDs gives the person ids to map in a user namespace.
+func (p *person) withSubIDs() {
+	p.t.Helper()
+	sandbox.NeedProgram(p.t, "newuidmap")
+	u, err := osuser.LookupId(strconv.Itoa(p.uid))
+	if err != nil {
+		p.t.Skip(err)
+	}
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		if _, err := os.Stat(file); err != nil {
+			p.t.Skipf("needs %s, to lay another one over it", file)
+		}
+	}
+	file := filepath.Join(p.home, "subids")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%s:200000:65536\n", u.Username), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+	p.as = []string{"unshare", "--mount", "sh", "-c", givesIDs, file, strconv.Itoa(p.uid), fmt.Sprintf("%d,%d", p.uid, team)}
+}
+
 // command returns a command of the person's.
 func (p *person) command(argv ...string) *exec.Cmd {
 	p.t.Helper()
@@ -120,10 +153,11 @@ func (p *person) command(argv ...string) *exec.Cmd {
 	if argv[0] == "sitefs" {
 		argv[0] = filepath.Join(bin, "sitefs")
 	}
+	argv = append(slices.Clone(p.as), argv...)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env = p.home, p.env
 	cmd.WaitDelay = patience
-	if p.uid != root {
+	if p.uid != root && p.as == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{
 			Uid: uint32(p.uid), Gid: uint32(p.uid), Groups: []uint32{uint32(p.uid), team},
 		}}

@@ -111,7 +111,16 @@ func TestNamespaceIsPrivate(t *testing.T) {
 
 // What `sitefs run --help` says of the namespace, and what it doesn't say.
 func TestNamespaceBreaks(t *testing.T) {
-	p := inNamespace(t, user)
+	t.Run("one id", func(t *testing.T) { namespaceBreaks(t, inNamespace(t, user)) })
+	t.Run("more ids", func(t *testing.T) {
+		p := inNamespace(t, user)
+		p.withSubIDs()
+		namespaceBreaks(t, p)
+	})
+}
+
+func namespaceBreaks(t *testing.T, p *person) {
+	t.Helper()
 	shared := filepath.Join(p.home, "shared")
 	if err := os.WriteFile(shared, []byte("for the team\n"), 0o640); err != nil {
 		t.Fatal(err)
@@ -163,5 +172,33 @@ func TestNamespaceBreaks(t *testing.T) {
 		if !strings.Contains(help, word) {
 			t.Errorf("the help of run doesn't name %s", word)
 		}
+	}
+}
+
+// Who was given ids has them in the namespace, where that works.
+func TestNamespaceIDs(t *testing.T) {
+	own := fmt.Sprintf("%d %d 1", user, user)
+	for _, c := range []struct {
+		name  string
+		setup func(*person)
+		more  bool
+	}{
+		{"none given", func(*person) {}, false},
+		{"some given", (*person).withSubIDs, true},
+		{"some given, no newuidmap", func(p *person) { p.withSubIDs(); p.withoutHelper() }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := inNamespace(t, user)
+			c.setup(p)
+			for _, file := range []string{"/proc/self/uid_map", "/proc/self/gid_map"} {
+				found := map[string]bool{}
+				for line := range strings.Lines(p.output(inEnv("cat", file)...)) {
+					found[strings.Join(strings.Fields(line), " ")] = true
+				}
+				if !found[own] || found["0 200000 1"] != c.more || (len(found) > 1) != c.more {
+					t.Errorf("%s: %v, want %q, and more: %v", file, found, own, c.more)
+				}
+			}
+		})
 	}
 }

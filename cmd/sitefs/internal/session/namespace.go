@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sitefs/sitefs/fusefs/mount"
@@ -28,9 +31,13 @@ type Namespace struct {
 // its signals, its terminal and who waits for it.
 //
 // In the namespace the user's uid and primary gid are themselves and nothing else
-// has a name. The capabilities, which hold in the namespace alone, are kept for
-// the mount and dropped before the command.
+// of this machine has a name. The capabilities, which hold in the namespace alone,
+// are kept for the mount and dropped before the command.
 var unshareCommand = []string{"unshare", "--user", "--map-current-user", "--keep-caps", "--mount"}
+
+// mapMore gives the other ids of the namespace, root's too, to those that the user
+// has been given for that (subuid(5)), by newuidmap(1): util-linux 2.38.
+const mapMore = "--map-auto"
 
 // enterNamespace returns a lease whose command runs in a namespace that holds the
 // mount, which nobody else sees and which goes with the last of its processes. A
@@ -51,11 +58,8 @@ func (s *Session) enterNamespace(ctx context.Context, env *Environment) (*Lease,
 	if !errors.Is(err, mount.ErrNotMounted) {
 		return nil, err
 	}
-	argv, err := namespaceArgv()
+	argv, err := namespaceArgv(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := tryNamespace(ctx, argv); err != nil {
 		return nil, err
 	}
 	b, err := json.Marshal(want)
@@ -71,8 +75,8 @@ func (s *Session) enterNamespace(ctx context.Context, env *Environment) (*Lease,
 }
 
 // namespaceArgv is the command line that goes into a namespace of its own, up to the
-// flags of the verb there.
-func namespaceArgv() ([]string, error) {
+// flags of the verb there, with as many ids as work here: the user's own are enough.
+func namespaceArgv(ctx context.Context) ([]string, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the program to serve with: %w", err)
@@ -81,18 +85,43 @@ func namespaceArgv() ([]string, error) {
 	if err != nil {
 		return nil, &noNamespaceError{"no unshare on PATH; install the package util-linux"}
 	}
-	argv := append([]string{unshare}, unshareCommand[1:]...)
-	return append(argv, "--", exe, NamespaceVerb), nil
+	flags, verb := unshareCommand[1:], []string{"--", exe, NamespaceVerb}
+	if hasSubordinates(subordinateFiles, os.Getuid()) {
+		argv := slices.Concat([]string{unshare}, flags, []string{mapMore}, verb)
+		if tryNamespace(ctx, argv) == nil {
+			return argv, nil
+		}
+	}
+	argv := slices.Concat([]string{unshare}, flags, verb)
+	return argv, tryNamespace(ctx, argv)
+}
+
+// subordinateFiles say which ids users may map besides their own.
+var subordinateFiles = []string{"/etc/subuid", "/etc/subgid"}
+
+// hasSubordinates reports whether every one of files gives some to the user.
+func hasSubordinates(files []string, uid int) bool {
+	names := []string{strconv.Itoa(uid)}
+	if u, err := user.LookupId(names[0]); err == nil {
+		names = append(names, u.Username)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil || !slices.ContainsFunc(strings.Split(string(text), "\n"), func(line string) bool {
+			name, _, ok := strings.Cut(line, ":")
+			return ok && slices.Contains(names, name)
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 // ProbeNamespace finds out whether the user can mount in a namespace. The error
 // names what forbids it and, where that is known, the line that allows it.
 func ProbeNamespace(ctx context.Context) error {
-	argv, err := namespaceArgv()
-	if err != nil {
-		return err
-	}
-	return tryNamespace(ctx, argv)
+	_, err := namespaceArgv(ctx)
+	return err
 }
 
 // join returns a lease on a mount that this process is in the namespace of, as in
