@@ -11,6 +11,7 @@ import (
 	"github.com/sitefs/sitefs/manifest/wheel"
 	"github.com/sitefs/sitefs/store"
 	"github.com/sitefs/sitefs/store/fetch"
+	"github.com/sitefs/sitefs/store/materialize"
 	"github.com/sitefs/sitefs/store/repair"
 	"github.com/sitefs/sitefs/store/resolve"
 	"github.com/sitefs/sitefs/store/verify"
@@ -40,6 +41,8 @@ var exitCodes = []struct {
 	{13, "distributions collide, and --strict forbids it", is(session.ErrCollision)},
 	{14, "neither uv nor pip is there to resolve requirements", is(resolve.ErrNoResolver)},
 	{15, "a server can't be reached", is(fetch.ErrGaveUp, resolve.ErrUnreachable)},
+	{16, "the directory is not replaced: something in it would be lost", is(materialize.ErrDest)},
+	{17, "the link mode can't be used between these file systems", is(materialize.ErrMode)},
 
 	// Of several findings of verify the first one here is told.
 	{20, "verify: files are missing", is(verify.ErrMissing)},

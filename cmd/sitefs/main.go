@@ -94,8 +94,8 @@ environment, so there is never half of one.`,
 	root.SetVersionTemplate("sitefs {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		newRun(), newShell(), newMount(), newUmount(), newStatus(), newReload(),
-		newAdd(), newList(), newVerify(), newServer(), newWorker(), newHost(), newNamespace(), newExitCodes(),
+		newRun(), newShell(), newMount(), newUmount(), newStatus(), newReload(), newDoctor(),
+		newAdd(), newList(), newMaterialize(), newVerify(), newServer(), newWorker(), newHost(), newNamespace(), newExitCodes(),
 	)
 	return root
 }

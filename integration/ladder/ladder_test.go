@@ -142,7 +142,7 @@ import hashlib, os, stat, sys
 prefix = sys.prefix
 for folder, dirs, files in os.walk(prefix):
     dirs.sort()
-    for name in sorted(dirs + files):
+    for name in sorted({*dirs, *files} - {".sitefs-venv"}): # which says of a copy that it is one
         path = os.path.join(folder, name)
         s = os.lstat(path)
         if stat.S_ISLNK(s.st_mode):

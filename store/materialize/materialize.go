@@ -86,7 +86,8 @@ type Report struct {
 	Mode   string `json:"mode"`   // the one that was used, never "auto"
 	Reason string `json:"reason"` // why that one: a sentence
 
-	// Unchanged says that DEST was the environment already. The counts are zero then.
+	// Unchanged says that DEST was the environment already. Of the counts only Files
+	// and Bytes are told then.
 	Unchanged bool `json:"unchanged"`
 
 	Files int   `json:"files"` // regular files and symlinks of the tree

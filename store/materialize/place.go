@@ -97,7 +97,7 @@ func (p *placement) run() error {
 	if p.unchanged() {
 		p.report.Unchanged = true
 		p.report.Mode, p.report.Reason = p.old.mark.Mode.String(), "unchanged: it is that environment already"
-		p.report.Kept = p.extra()
+		p.report.Files, p.report.Bytes, p.report.Kept = p.old.found.Files, p.old.found.Bytes, p.extra()
 		return nil
 	}
 	made := p.newName()
