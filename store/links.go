@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strconv"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/manifest/tree"
@@ -44,20 +46,40 @@ func linkMode(a tree.Attr) uint32 {
 // modes or times differ: all that isn't there yet, durably and at the price of one
 // sync. What has been changed through an environment is made anew.
 func (s *Store) MakeLinks(ctx context.Context, files []tree.Attr) error {
+	absent, err := s.absentLinks(files)
+	if err != nil || len(absent) == 0 {
+		return err
+	}
+	return s.makeLinks(ctx, absent, 0)
+}
+
+// absentLinks returns those of files that have no inode as it was made. Where all
+// is there, this is what MakeLinks costs, so all processors look.
+func (s *Store) absentLinks(files []tree.Attr) ([]tree.Attr, error) {
+	has := make([]bool, len(files))
+	var g errgroup.Group
+	part := len(files)/runtime.GOMAXPROCS(0) + 1
+	for from := 0; from < len(files); from += part {
+		g.Go(func() error {
+			for i := from; i < min(from+part, len(files)); i++ {
+				var err error
+				if has[i], err = s.hasLink(files[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
 	var absent []tree.Attr
-	for _, a := range files {
-		ok, err := s.hasLink(a)
-		if err != nil {
-			return err
-		}
-		if !ok {
+	for i, a := range files {
+		if !has[i] {
 			absent = append(absent, a)
 		}
 	}
-	if len(absent) == 0 {
-		return nil
-	}
-	return s.makeLinks(ctx, absent, 0)
+	return absent, nil
 }
 
 // hasLink reports whether there is an inode for a, as it was made.
