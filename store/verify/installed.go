@@ -86,6 +86,10 @@ func Installed(dir string) ([]*Distribution, error) {
 	if err != nil {
 		return nil, err
 	}
+	return installedIn(dir, sites)
+}
+
+func installedIn(dir string, sites []string) ([]*Distribution, error) {
 	var all []*Distribution
 	for _, site := range sites {
 		entries, err := os.ReadDir(filepath.Join(dir, filepath.FromSlash(site)))

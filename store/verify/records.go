@@ -20,15 +20,21 @@ import (
 // The error wraps [ErrNoVenv] if there is no site-packages; else it is as that of
 // [Tree].
 func Records(ctx context.Context, dir string, o Options) (*Result, error) {
-	all, err := Installed(dir)
+	sites, err := sitesOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	all, err := installedIn(dir, sites)
 	if err != nil {
 		return nil, err
 	}
 	top := &listed{below: map[string]*listed{}}
 	top.file("pyvenv.cfg", entry{kind: regular, size: -1})
+	for _, site := range sites {
+		top.dir(site).strict = true
+	}
 	var unknown []Difference
 	for _, d := range all {
-		top.dir(d.Site).strict = true
 		if d.Broken != nil {
 			top.dir(d.Info).loose = true
 			unknown = append(unknown, Difference{d.Info, d.Broken.Error(), "a list of its files"})

@@ -164,6 +164,19 @@ func TestRecordsOfNoVenv(t *testing.T) {
 	}
 }
 
+// TestRecordsOfNothing: what is in an environment in which nothing is installed is
+// extra.
+func TestRecordsOfNothing(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "pyvenv.cfg", "")
+	put(t, dir, site+"mine.py", "")
+	got, err := Records(context.Background(), dir, Options{})
+	check(t, err)
+	if want := (&Result{Files: 1, Extra: []string{site + "mine.py"}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
 func TestInstalled(t *testing.T) {
 	dir := install(t)
 	put(t, dir, site+"pkg-1.0.dist-info/direct_url.json", `{"url": "file:///src/pkg", "dir_info": {"editable": true}}`)
