@@ -111,8 +111,8 @@ func installedIn(dir string, sites []string) ([]*Distribution, error) {
 // sitesOf returns the site-packages folders of the environment at dir: one, or two
 // where libraries for 64 bits have a folder of their own.
 func sitesOf(dir string) ([]string, error) {
-	if _, err := os.Stat(dir); err != nil {
-		return nil, err
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%q: %w: there is no such directory", dir, ErrNoVenv)
 	}
 	var sites []string
 	for _, lib := range []string{"lib", "lib64"} {

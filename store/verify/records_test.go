@@ -159,8 +159,10 @@ func TestRecords(t *testing.T) {
 }
 
 func TestRecordsOfNoVenv(t *testing.T) {
-	if _, err := Records(context.Background(), t.TempDir(), Options{}); !errors.Is(err, ErrNoVenv) {
-		t.Errorf("error %v, want %v", err, ErrNoVenv)
+	for _, dir := range []string{t.TempDir(), filepath.Join(t.TempDir(), "none")} {
+		if _, err := Records(context.Background(), dir, Options{}); !errors.Is(err, ErrNoVenv) {
+			t.Errorf("error %v, want %v", err, ErrNoVenv)
+		}
 	}
 }
 
