@@ -46,3 +46,49 @@ func TestUnescape(t *testing.T) {
 		}
 	}
 }
+
+// TestMaterializeOverlay: an environment of the lower layer, as that of a container's
+// image, whose name the overlay can't change.
+func TestMaterializeOverlay(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may mount")
+	}
+	base := t.TempDir()
+	if err := unix.Mount("tmpfs", base, "tmpfs", 0, ""); err != nil { // an overlay can't be the upper layer of one
+		t.Skipf("mount: %v", err)
+	}
+	t.Cleanup(func() { check(t, unix.Unmount(base, 0)) })
+	for _, name := range []string{"lower", "upper", "work", "merged"} {
+		check(t, os.Mkdir(filepath.Join(base, name), 0o755))
+	}
+	s := newSpot(t)
+	one, two := s.store.tree(t, demo), s.store.tree(t, other)
+	merged := filepath.Join(base, "merged")
+	s.dest = filepath.Join(base, "lower", "venv")
+	s.mustPut(one, Options{Prefix: filepath.Join(merged, "venv")})
+	options := strings.NewReplacer("BASE", base).Replace("lowerdir=BASE/lower,upperdir=BASE/upper,workdir=BASE/work,redirect_dir=off")
+	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		t.Skipf("mount an overlay: %v", err)
+	}
+	t.Cleanup(func() { check(t, unix.Unmount(merged, 0)) })
+
+	s.dest = filepath.Join(merged, "venv")
+	if r := s.mustPut(one, Options{}); !r.Unchanged {
+		t.Errorf("%+v, want unchanged", r)
+	}
+	s.write("mine.txt", "mine")
+	if _, err := s.put(one, Options{Mode: Hardlink}); !errors.Is(err, ErrMode) {
+		t.Errorf("by hard links: %v, want ErrMode", err)
+	}
+	s.mustPut(two, Options{})
+	s.expect(two, "mine.txt")
+	if got := strings.Join(s.warned, "\n"); !strings.Contains(got, "lower layer of an overlay") {
+		t.Errorf("warnings %q, want one of the lower layer", got)
+	}
+	s.warned = nil
+	s.mustPut(one, Options{})
+	s.expect(one, "mine.txt")
+	if len(s.warned) > 0 {
+		t.Errorf("in the upper layer: warnings %q", s.warned)
+	}
+}
