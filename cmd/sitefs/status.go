@@ -35,6 +35,10 @@ func newStatus() *cobra.Command {
 it was made from, who uses it, what the kernel asked, how long the answers took
 and what became of the processes that give them.
 
+A mount is used while commands hold a lease on it, held until it is unmounted, warm
+for the next run, or dead: all its processes were killed. The next mount or run
+takes a dead one away and makes it anew.
+
 A p50 of 8 µs means that half of the requests took less than that, a p99 that
 all but a hundredth did; both are exact to a factor of two.
 

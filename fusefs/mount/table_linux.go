@@ -166,7 +166,7 @@ func prepare(dir string, avoid []string) (made []string, err error) {
 	}
 	made, err = makeDir(dir)
 	if err != nil {
-		return nil, here.explain(dir, fmt.Errorf("%w: %w", ErrMountPoint, err))
+		return nil, here.explain(dir, fmt.Errorf("%w: %w; choose another place, or have it made for you", ErrMountPoint, err))
 	}
 	if err := checkPlace(dir); err != nil {
 		return nil, errors.Join(here.explain(dir, err), removeDirs(made))

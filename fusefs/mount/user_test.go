@@ -143,9 +143,11 @@ func TestUserMounts(t *testing.T) {
 
 	t.Run("in another's place", func(t *testing.T) {
 		// The machine lacks nothing.
-		_, err := mount.Lease(testContext(t), wantFor(t, serverConfig{Config: mount.Config{Dir: os.Getenv(placeVar), Tree: "one"}}))
-		if !errors.Is(err, mount.ErrMountPoint) || errors.Is(err, mount.ErrNoFUSE) {
-			t.Errorf("%v, want ErrMountPoint", err)
+		for _, dir := range []string{os.Getenv(placeVar), filepath.Join(os.Getenv(placeVar), "new")} {
+			_, err := mount.Lease(testContext(t), wantFor(t, serverConfig{Config: mount.Config{Dir: dir, Tree: "one"}}))
+			if !errors.Is(err, mount.ErrMountPoint) || errors.Is(err, mount.ErrNoFUSE) || !strings.Contains(err.Error(), "choose another place") {
+				t.Errorf("%v, want ErrMountPoint, and what to do", err)
+			}
 		}
 	})
 
