@@ -444,9 +444,15 @@ func TestSupervisorKilled(t *testing.T) {
 	check := func(t *testing.T, w mount.Want, old mount.Status) {
 		t.Helper()
 		s := status(t, w)
-		if s.PID == old.PID || s.WorkerPID == old.WorkerPID || alive(old.WorkerPID) {
-			t.Errorf("supervisor %d, worker %d, want others than %d and %d, and those dead", s.PID, s.WorkerPID, old.PID, old.WorkerPID)
+		if s.PID == old.PID || s.WorkerPID == old.WorkerPID {
+			t.Errorf("supervisor %d, worker %d, want others than %d and %d", s.PID, s.WorkerPID, old.PID, old.WorkerPID)
 		}
+		eventually(t, testContext(t), func() string {
+			if alive(old.WorkerPID) {
+				return fmt.Sprintf("worker %d is left", old.WorkerPID)
+			}
+			return ""
+		})
 		if s.Restarts != old.Restarts+1 || s.Requests["INIT"] != 1 {
 			t.Errorf("%d restarts, %d INITs: the counters are lost", s.Restarts, s.Requests["INIT"])
 		}
@@ -465,9 +471,10 @@ func TestSupervisorKilled(t *testing.T) {
 		old := kill(t, w)
 		l := lease(t, w)
 		check(t, w, old)
+		next := status(t, w).PID
 		f.Close()
 		l.Close()
-		checkGone(t, w, status(t, w).PID)
+		checkGone(t, w, next)
 	})
 	t.Run("status of a held mount", func(t *testing.T) {
 		w := newWant(t, serverConfig{})
