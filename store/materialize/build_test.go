@@ -33,11 +33,18 @@ type fakeStore struct {
 
 func newStore(t testing.TB) *fakeStore {
 	t.Helper()
-	s := &fakeStore{t.TempDir(), map[digest.Digest][]byte{}}
-	check(t, os.WriteFile(filepath.Join(s.dir, "FORMAT"), []byte("a store\n"), 0o444))
-	check(t, os.Mkdir(filepath.Join(s.dir, "blobs"), 0o755))
-	check(t, os.Mkdir(filepath.Join(s.dir, "links"), 0o755))
+	s := &fakeStore{filepath.Join(t.TempDir(), "store"), map[digest.Digest][]byte{}}
+	s.create(t)
 	return s
+}
+
+// create makes the store's directory.
+func (s *fakeStore) create(t testing.TB) {
+	t.Helper()
+	for _, dir := range []string{"", "blobs", "links"} {
+		check(t, os.Mkdir(filepath.Join(s.dir, dir), 0o755))
+	}
+	check(t, os.WriteFile(filepath.Join(s.dir, "FORMAT"), []byte("a store\n"), 0o444))
 }
 
 func (s *fakeStore) Dir() string { return s.dir }
@@ -225,7 +232,7 @@ func TestBuildNamedMode(t *testing.T) {
 		for _, mode := range []Mode{Clone, Hardlink} {
 			dir := filepath.Join(t.TempDir(), "venv")
 			err := buildWith(context.Background(), sys, tr, s, dir, nil, Options{Mode: mode}, new(Report))
-			if !errors.Is(err, ErrMode) || !strings.Contains(err.Error(), unix.ErrnoName(errno)) {
+			if !errors.Is(err, ErrMode) || !strings.Contains(err.Error(), errnoName(errno)) {
 				t.Errorf("%v, refused with %v: %v, want %v with the errno's name", mode, errno, err, ErrMode)
 			}
 			expectEmpty(t, dir)

@@ -194,7 +194,15 @@ func (p *probe) choose(want Mode) (Mode, string, error) {
 // refusal says what refused a mode, and the way out.
 func (f *Finding) refusal(m Mode, errno unix.Errno) string {
 	return fmt.Sprintf("%v from the store (%v) to the environment (%v): %s (%s): %s",
-		m, f.Store, f.Target, unix.ErrnoName(errno), errno.Error(), f.remedy(m, errno))
+		m, f.Store, f.Target, errnoName(errno), errno.Error(), f.remedy(m, errno))
+}
+
+// errnoName returns the name that strace and the manuals use.
+func errnoName(errno unix.Errno) string {
+	if errno == unix.EOPNOTSUPP { // one number with ENOTSUP on Linux
+		return "EOPNOTSUPP"
+	}
+	return unix.ErrnoName(errno)
 }
 
 // remedy is what would make a mode work.
