@@ -7,9 +7,10 @@
 // the decision to go. A worker, its child, answers the requests. When a worker
 // dies another takes its place and the kernel sends it what was not answered, so
 // nobody notices; what must not be lost lies in memory that both share. A request
-// that kills worker after worker is answered with EIO, and it alone. Beside them
-// there may be a companion, a process that the file system asks for what takes
-// long or may go wrong.
+// that kills worker after worker is answered with EIO, and it alone. Where no worker
+// can open what is to be served, one that answers EIO to everything takes the place
+// until another can. Beside them there may be a companion, a process that the file
+// system asks for what takes long or may go wrong.
 //
 // A lease is an open connection to the control socket. Whoever runs in the
 // environment holds one by inheriting it, through exec and fork, and gives it
