@@ -51,7 +51,21 @@ func dial(ctx context.Context, dir, state string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reaching the server of %q: %w", dir, err)
 	}
+	if err := owned(conn); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("reaching the server of %q: %w", dir, err)
+	}
 	return &Client{dir: dir, conn: conn}, nil
+}
+
+// owned returns an error unless the server at the other end answers this user: it
+// hangs up on others, as one does that ends.
+func owned(c *net.UnixConn) error {
+	uid, _, err := peer(c)
+	if me := os.Getuid(); err == nil && me != 0 && int(uid) != me {
+		err = fmt.Errorf("%w: it is user %d's, and this is user %d", fs.ErrPermission, uid, me)
+	}
+	return err
 }
 
 // revive starts a supervisor in the place of one that was killed and has left a

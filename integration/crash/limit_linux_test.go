@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/sitefs/sitefs/integration/sandbox"
@@ -77,17 +76,13 @@ func TestStranger(t *testing.T) {
 	if err := os.Chmod(e.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, verb := range []string{"status", "umount", "reload"} {
-		t.Run(verb, func(t *testing.T) {
-			c := exec.Command(filepath.Join(bin, "sitefs"), verb, venv)
-			c.Env, c.Dir = e.Env, "/"
-			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: sandbox.Nobody, Gid: sandbox.Nobody}}
-			out, err := c.CombinedOutput()
-			if err == nil {
-				t.Errorf("%s by another user succeeds", verb)
-			}
-			if !strings.HasPrefix(string(out), "sitefs: error: ") || strings.Contains(string(out), "requests") {
-				t.Errorf("%s by another user says %q, want an error alone", verb, out)
+	stranger := *e.Home
+	stranger.As = sandbox.As(sandbox.Nobody)
+	for _, argv := range [][]string{{"status"}, {"status", "--json"}, {"umount", "--all"}, {"umount", "--all", "--detach"}, {"reload", "--all"}} {
+		t.Run(strings.Join(argv, " "), func(t *testing.T) {
+			r := stranger.Run(t, append([]string{"sitefs"}, argv...)...)
+			if r.Code == 0 || r.Stdout != "" || !strings.Contains(r.Stderr, "it is user 0's") {
+				t.Errorf("exit code %d, %q, %q, want an error alone that says whose the mount is", r.Code, r.Stdout, r.Stderr)
 			}
 		})
 	}
