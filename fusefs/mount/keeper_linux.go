@@ -39,6 +39,10 @@ const (
 	standInAfter = time.Second
 )
 
+// errKilled says that somebody killed a worker before it was ready: that tells
+// nothing of what it would have served.
+var errKilled = errors.New("the worker was killed before it was ready")
+
 // keeper keeps a worker at the mount: it starts one in the place of each that
 // dies, or hangs, or is replaced, and judges which request was the cause.
 type keeper struct {
@@ -250,7 +254,10 @@ func (c *child) ready() error {
 		}
 		<-c.ended
 		err := errors.New(m.Reason)
-		if !ok {
+		switch {
+		case !ok && c.killed():
+			err = errKilled
+		case !ok:
 			err = fmt.Errorf("the worker ended before it was ready: %s", c.state)
 		}
 		return errors.Join(err, c.link.close())
@@ -384,7 +391,7 @@ func (k *keeper) succeed() error {
 		if counted {
 			k.rest()
 		}
-		if reason != noted { // else the same again
+		if !counted || reason != noted { // else the same again
 			k.restarted(reason)
 			noted = reason
 		}
@@ -393,8 +400,8 @@ func (k *keeper) succeed() error {
 			k.handOver(c, true)
 			return nil
 		}
-		reason, counted = err.Error(), true
-		if time.Since(began) > standInAfter && k.standIn(reason) {
+		reason, counted = err.Error(), !errors.Is(err, errKilled)
+		if counted && time.Since(began) > standInAfter && k.standIn(reason) {
 			return nil
 		}
 	}
