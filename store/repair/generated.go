@@ -1,6 +1,7 @@
 package repair
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -130,11 +131,12 @@ func (m *mending) script(p string, texts []string) {
 			text = t
 		}
 	}
-	there, err := os.ReadFile(filepath.Join(m.dir, filepath.FromSlash(p)))
+	there, err := readRegular(filepath.Join(m.dir, filepath.FromSlash(p)))
 	state := edited
 	switch {
-	case err != nil:
+	case errors.Is(err, fs.ErrNotExist):
 		state = absent
+	case err != nil: // whatever it is, it isn't ours
 	case listed && digest.Of(there) == sum(row), !listed && slices.Contains(texts, string(there)):
 		state = same
 	case strings.HasPrefix(text, strings.TrimRight(string(there), "\x00")):
@@ -189,7 +191,7 @@ func (m *mending) own() {
 	for _, name := range written {
 		p := m.d.Info + "/" + name
 		row, listed := m.rows[p]
-		there, err := os.ReadFile(filepath.Join(m.dir, filepath.FromSlash(p)))
+		there, err := readRegular(filepath.Join(m.dir, filepath.FromSlash(p)))
 		switch {
 		case name == "RECORD":
 		case err == nil && !listed:

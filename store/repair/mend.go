@@ -159,17 +159,16 @@ const (
 
 // look compares what is at p with a file of the wheel.
 func (m *mending) look(p string, f *wheel.File) (state, error) {
-	there, err := os.Open(filepath.Join(m.dir, filepath.FromSlash(p)))
-	if errors.Is(err, fs.ErrNotExist) {
+	there, err := openRegular(filepath.Join(m.dir, filepath.FromSlash(p)))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return absent, nil
-	}
-	if err != nil {
+	case errors.Is(err, errSpecial):
+		return edited, nil
+	case err != nil:
 		return edited, err
 	}
 	defer there.Close()
-	if info, err := there.Stat(); err != nil || !info.Mode().IsRegular() {
-		return edited, err
-	}
 	fd, err := m.src.OpenBlob(f.Digest)
 	if err != nil {
 		return edited, err
@@ -177,6 +176,32 @@ func (m *mending) look(p string, f *wheel.File) (state, error) {
 	blob := os.NewFile(uintptr(fd), f.Digest.String())
 	defer blob.Close()
 	return compare(there, blob)
+}
+
+// errSpecial is returned for what is no regular file.
+var errSpecial = errors.New("not a regular file")
+
+// openRegular opens a regular file, or one that a symlink leads to: those of
+// environments may lead into a cache. A pipe would be waited for.
+func openRegular(name string) (*os.File, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errSpecial
+	}
+	return os.Open(name)
+}
+
+// readRegular returns the bytes of a regular file.
+func readRegular(name string) ([]byte, error) {
+	f, err := openRegular(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
 }
 
 // compare compares what is there with what should be.

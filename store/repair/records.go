@@ -146,7 +146,7 @@ func (r *rescue) lookAround() {
 
 // firstLine returns the first line of a file without its end, "" if there is none.
 func firstLine(name string) string {
-	f, err := os.Open(name)
+	f, err := openRegular(name)
 	if err != nil {
 		return ""
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/wheel"
 	"github.com/sitefs/sitefs/store/verify"
@@ -137,8 +139,17 @@ func TestRecords(t *testing.T) {
 		}, true},
 		{"edited, discarded", func(t *testing.T, dir string) {
 			put(t, dir, site+"pkg/core.py", "x = 2\n")
+			put(t, dir, site+"pkg/__pycache__/core.cpython-312.pyc", "of the edited file")
 			put(t, dir, "bin/pkg", "#!/bin/sh\n")
-		}, Options{DiscardChanges: true}, Report{Restored: []string{"bin/pkg", site + "pkg/core.py"}}, false},
+		}, Options{DiscardChanges: true}, Report{
+			Restored: []string{"bin/pkg", site + "pkg/core.py"},
+			Removed:  []string{site + "pkg/__pycache__/core.cpython-312.pyc"},
+		}, false},
+		{"a pipe", func(t *testing.T, dir string) {
+			drop(t, dir, site+"pkg/core.py", "bin/pkg")
+			check(t, unix.Mkfifo(filepath.Join(dir, site+"pkg/core.py"), 0o644))
+			check(t, unix.Mkfifo(filepath.Join(dir, "bin/pkg"), 0o755))
+		}, Options{}, Report{Kept: []string{"bin/pkg", site + "pkg/core.py"}}, true},
 		{"a script that can't be run", func(t *testing.T, dir string) {
 			check(t, os.Chmod(filepath.Join(dir, "bin/pkg"), 0o644))
 		}, Options{}, Report{Restored: []string{"bin/pkg"}}, false},
@@ -192,7 +203,7 @@ func TestRecords(t *testing.T) {
 				if left.Whole() == test.broken && len(test.want.Failed) == 0 {
 					t.Errorf("after the repair: %+v", left)
 				}
-				if !slices.Equal(got.Restored, test.want.Restored) || !slices.Equal(got.Kept, test.want.Kept) || !slices.Equal(got.Failed, test.want.Failed) || len(got.Notes) != len(test.want.Notes) {
+				if !slices.Equal(got.Restored, test.want.Restored) || !slices.Equal(got.Removed, test.want.Removed) || !slices.Equal(got.Kept, test.want.Kept) || !slices.Equal(got.Failed, test.want.Failed) || len(got.Notes) != len(test.want.Notes) {
 					t.Errorf("got\n%+v\nwant\n%+v", got, test.want)
 				}
 			})

@@ -22,6 +22,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -179,6 +180,7 @@ func (w *workshop) finish(ctx context.Context) error {
 		}
 		w.report.Restored = append(w.report.Restored, f.path)
 		folders[path.Dir(f.path)] = true
+		w.removeCode(f.path)
 	}
 	for folder := range folders {
 		if err := w.syncFolder(folder); err != nil {
@@ -250,13 +252,33 @@ func (w *workshop) syncFolder(p string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// remove removes a file and notes it.
-func (w *workshop) remove(p string) {
-	if err := w.root.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		w.report.fail(p, err)
+// removeCode removes the bytecode of what was at p before, if that is a source.
+func (w *workshop) removeCode(p string) {
+	stem, ok := strings.CutSuffix(path.Base(p), ".py")
+	if !ok {
 		return
 	}
-	w.report.Removed = append(w.report.Removed, p)
+	cache := path.Join(path.Dir(p), "__pycache__")
+	entries, err := fs.ReadDir(w.root.FS(), cache)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.report.fail(cache, err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), stem+".") && strings.HasSuffix(e.Name(), ".pyc") {
+			w.remove(path.Join(cache, e.Name()))
+		}
+	}
+}
+
+// remove removes a file, if it is there, and notes it.
+func (w *workshop) remove(p string) {
+	err := w.root.Remove(p)
+	switch {
+	case err == nil:
+		w.report.Removed = append(w.report.Removed, p)
+	case !errors.Is(err, fs.ErrNotExist):
+		w.report.fail(p, err)
+	}
 }
 
 // copyBlob writes the bytes of a blob, of which there must be size. They share the

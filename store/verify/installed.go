@@ -63,7 +63,7 @@ func (d *Distribution) Path(row string) (string, bool) {
 		scheme, rest, _ := strings.Cut(rest, "/")
 		p = path.Join(d.scheme(scheme), rest)
 	}
-	return p, p != ".." && !strings.HasPrefix(p, "../")
+	return p, p != "." && p != ".." && !strings.HasPrefix(p, "../")
 }
 
 // scheme returns the folder that the files in one of .data go to.
