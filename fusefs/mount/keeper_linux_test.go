@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"errors"
 	"testing"
 	"time"
 )
@@ -47,5 +48,33 @@ func TestCanResend(t *testing.T) {
 	reply[initFlags2] = 0x80 // bit 39 of 64, little-endian as on every machine so far
 	if !canResend(reply) {
 		t.Error("not with the flag")
+	}
+}
+
+// A worker that somebody kills while it gets ready has not said that it can't serve.
+func TestKilledBeforeReady(t *testing.T) {
+	tests := []struct {
+		name   string
+		script string
+		killed bool
+	}{
+		{"killed", "kill -KILL $$", true},
+		{"ends by a signal of its own", "kill -SEGV $$", false},
+		{"fails", "exit 3", false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			// It reads the message first: the end of who hasn't been told what to do
+			// is another error.
+			script := "head -c 1 <&3 >/dev/null; " + test.script
+			k, err := newKeeper(Config{Worker: []string{"/bin/sh", "-c", script}}, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.close()
+			if _, err := k.launch(""); err == nil || errors.Is(err, errKilled) != test.killed {
+				t.Errorf("%v, want an error, that of a killed one: %v", err, test.killed)
+			}
+		})
 	}
 }
