@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,26 +20,73 @@ import (
 // (inotify(7)): a watched file would be the one that was replaced.
 type watch struct {
 	events *os.File
+	files  []string
 	names  map[int32]map[string]bool // in a folder, by its watch descriptor
 }
 
-// newWatch watches files, and where they are links, what they lead to.
+// newWatch watches files, and the links that lead to them.
 func newWatch(files []string) (*watch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("watching for changes: %w", err)
 	}
-	w := &watch{os.NewFile(uintptr(fd), "inotify"), map[int32]map[string]bool{}}
-	for _, file := range files {
-		err = w.add(fd, file)
-		if real, lerr := filepath.EvalSymlinks(file); err == nil && lerr == nil && real != file {
-			err = w.add(fd, real)
-		}
-		if err != nil {
-			return nil, errors.Join(err, w.close())
-		}
+	w := &watch{os.NewFile(uintptr(fd), "inotify"), files, map[int32]map[string]bool{}}
+	if err := w.addAll(); err != nil {
+		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
+}
+
+// addAll watches what leads to the files now. What led to them stays watched: a
+// link may be set back.
+func (w *watch) addAll() error {
+	raw, err := w.events.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		for _, file := range w.files {
+			for _, place := range places(file) {
+				failed = errors.Join(failed, w.add(int(fd), place))
+			}
+		}
+	})
+	return errors.Join(err, failed)
+}
+
+// maxLinks is how many links the kernel follows on the way to a file (path_resolution(7)).
+const maxLinks = 40
+
+// places returns file, the links on the way to it, and where they lead.
+func places(file string) []string {
+	list := []string{file}
+	for range maxLinks {
+		link, target, rest := firstLink(file)
+		if link == "" {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(link), target)
+		}
+		file = filepath.Join(target, rest)
+		list = append(list, link, file)
+	}
+	return list
+}
+
+// firstLink returns the first symbolic link on the way to file, which is absolute,
+// where it leads, and what of file is behind it; "" where there is none.
+func firstLink(file string) (link, target, rest string) {
+	for i := 1; i <= len(file); i++ {
+		if i < len(file) && file[i] != '/' {
+			continue
+		}
+		if target, err := os.Readlink(file[:i]); err == nil {
+			return file[:i], target, file[i:]
+		}
+	}
+	return "", "", ""
 }
 
 func (w *watch) add(fd int, file string) error {
@@ -70,30 +118,46 @@ func (w *watch) wait(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("watching for changes: %w", err)
 		}
-		if changed, err := w.changed(buf[:n]); changed || err != nil {
+		changed, lost, err := w.changed(buf[:n])
+		if err != nil {
 			return err
 		}
+		if !changed && !lost {
+			continue
+		}
+		err = w.addAll()
+		switch {
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		case lost:
+			return errors.New("the folder of a lock file was moved or removed: watch the one in its place")
+		}
+		return nil // a link leads nowhere, until it is set again
 	}
 }
 
-// changed reports whether one of the events is of a watched file.
-func (w *watch) changed(events []byte) (changed bool, err error) {
+// changed reports whether one of the events is of a watched file, and whether one is
+// the end of a folder.
+func (w *watch) changed(events []byte) (changed, lost bool, err error) {
 	for len(events) > 0 {
 		var e unix.InotifyEvent
 		if _, err := binary.Decode(events, binary.NativeEndian, &e); err != nil {
-			return false, fmt.Errorf("watching for changes: %w", err)
+			return false, false, fmt.Errorf("watching for changes: %w", err)
 		}
 		end := int(unsafe.Sizeof(e)) + int(e.Len)
 		name := bytes.TrimRight(events[unsafe.Sizeof(e):end], "\x00")
 		events = events[end:]
 		switch {
 		case e.Mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_IGNORED) != 0:
-			return false, errors.New("the folder of a lock file was moved or removed: watch the one in its place")
+			if w.names[e.Wd] != nil { // else the same was told already
+				delete(w.names, e.Wd)
+				lost = true
+			}
 		case e.Mask&unix.IN_Q_OVERFLOW != 0, w.names[e.Wd][string(name)]:
 			changed = true
 		}
 	}
-	return changed, nil
+	return changed, lost, nil
 }
 
 func (w *watch) close() error { return w.events.Close() }
