@@ -82,7 +82,7 @@ func (v *verifying) run(c *cobra.Command, dir string) error {
 	if out.Result, err = venv.Compare(c.Context(), out.Deep); err != nil {
 		return err
 	}
-	if v.repair && out.Err() != nil {
+	if v.repair && (out.Err() != nil || repair.Interrupted(dir)) {
 		if err := v.mend(c.Context(), venv, &out); err != nil {
 			return err
 		}

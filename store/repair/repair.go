@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,6 +73,13 @@ func (r *Report) sort() {
 	for _, list := range [][]Reason{r.Failed, r.Notes} {
 		slices.SortFunc(list, func(a, b Reason) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Reason, b.Reason)) })
 	}
+}
+
+// Interrupted reports whether a repair of the environment at dir is under way, or
+// was killed and left something behind: another one sweeps it up.
+func Interrupted(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, Stage))
+	return err == nil
 }
 
 // A file is one to be put into its place.

@@ -116,6 +116,9 @@ func TestTree(t *testing.T) {
 	// What a killed repair left.
 	check(t, os.Mkdir(in(Stage), 0o700))
 	check(t, os.WriteFile(in(Stage+"/0"), []byte("half"), 0o600))
+	if !Interrupted(dir) {
+		t.Error("the killed repair isn't seen")
+	}
 
 	report := mend(t, tr, src, dir)
 	want := []string{"bin/tool", "lib/site/a/mod.py", "lib/site/a/sub", "lib/site/a/sub/deep.py", "lib/site/b/tool.so", "lib64"}
