@@ -238,6 +238,26 @@ func TestWithoutResend(t *testing.T) {
 	}
 }
 
+// running names a thread of a process that was stopped which goes on yet, "" when
+// none does: it may answer one more request.
+func running(t *testing.T, pid int) string {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			continue
+		}
+		if _, state, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(state, "T") {
+			return thread + " is not stopped"
+		}
+	}
+	return ""
+}
+
 func TestWorkerThatHangs(t *testing.T) {
 	const patience = 300 * time.Millisecond
 	t.Run("a handler", func(t *testing.T) {
@@ -257,6 +277,7 @@ func TestWorkerThatHangs(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		eventually(t, testContext(t), func() string { return running(t, pid) })
 		if _, err := os.ReadFile(filepath.Join(w.Dir, "hello.py")); err != nil {
 			t.Error(err)
 		}
