@@ -330,7 +330,7 @@ func (k *keeper) handOver(c *child, resend bool) {
 // run keeps a worker until the mount ends.
 func (k *keeper) run() {
 	defer close(k.done)
-	watch := time.NewTicker(k.patience / 4)
+	watch := time.NewTicker(k.patience / 8) // often enough that a hang is found soon after patience ends
 	defer watch.Stop()
 	for {
 		select {
