@@ -52,7 +52,7 @@ var arrows = map[string][]string{
 
 	"fusefs/mount/internal/shared": {},
 
-	"cmd/sitefs/internal/doctor":   {"cmd/sitefs/internal/session", "fusefs/mount", "manifest/interp", "store", "store/confine", "store/materialize"},
+	"cmd/sitefs/internal/doctor":   {"cmd/sitefs/internal/session", "fusefs/mount", "manifest/digest", "manifest/interp", "manifest/wheel", "store", "store/confine", "store/materialize"},
 	"cmd/sitefs/internal/progress": {"manifest/lock", "store/bytecode", "store/fetch"},
 	"cmd/sitefs/internal/session":  {"fusefs/...", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/materialize", "store/repair", "store/resolve", "store/verify"},
 	"cmd/sitefs":                   {"cmd/sitefs/internal/...", "fusefs/mount", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/materialize", "store/repair", "store/resolve", "store/verify"},

@@ -1,0 +1,255 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/sitefs/sitefs/store"
+)
+
+// A trial uses sitefs as its users do, in a folder where nothing else happens: with a
+// store of its own, and two versions of one package.
+type trial struct {
+	program string
+	dir     string
+	old     wheelFile
+	new     wheelFile
+}
+
+// Self tries whether the program sitefs keeps its promises where environments are to
+// be: an environment is made, a file that can't be read and kills come in the way, and
+// verify finds what was done to it. The checks are what to paste somewhere; they name
+// the system, and not the user. Without an error the folder that it took is gone.
+func (m *Machine) Self(ctx context.Context, program string) (checks []Check, err error) {
+	dir, err := os.MkdirTemp(m.existing(m.Dir), ".sitefs-self-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	t := trial{program: program, dir: dir}
+	if t.old, err = writeWheel(dir, "1.0"); err != nil {
+		return nil, err
+	}
+	if t.new, err = writeWheel(dir, "2.0"); err != nil {
+		return nil, err
+	}
+	checks = []Check{{
+		Name:   "self",
+		Status: OK,
+		Found:  fmt.Sprintf("sitefs %s, %s, %s/%s, %s", m.Version, runtime.Version(), m.OS, runtime.GOARCH, m.Kernel),
+		Wanted: "a version to tell of",
+	}}
+	for _, step := range []struct {
+		name, wanted string
+		try          func(context.Context) (Status, string, error)
+	}{
+		{"self: make", "an environment, by clone", t.make},
+		{"self: failure", "the old environment, whole, after an error", t.fail},
+		{"self: kill", "the old environment or the new one after a kill", t.kill},
+		{"self: verify", "what is missing, changed or a conflict copy, found and repaired", t.verify},
+	} {
+		c := Check{Name: step.name, Wanted: step.wanted}
+		if c.Status, c.Found, err = step.try(ctx); err != nil {
+			c.Status, c.Found, c.Fix = Failure, err.Error(), "please report this, with `sitefs doctor --report`"
+		}
+		c.Found = m.scrub(c.Found, []string{dir, program})
+		checks = append(checks, c)
+		if err != nil {
+			break // the next one begins where this one ends
+		}
+	}
+	return checks, ctx.Err()
+}
+
+// env is the environment that the trial is about.
+func (t *trial) env() string { return filepath.Join(t.dir, "env") }
+
+// command returns sitefs with a store of its own, for what the trial knows alone.
+func (t *trial) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, t.program, args...)
+	cmd.Dir = t.dir
+	cmd.Env = append(os.Environ(), "SITEFS_STORE="+t.store(), "XDG_STATE_HOME="+filepath.Join(t.dir, "state"), "SITEFS_LINK_MODE=", "UV_LINK_MODE=")
+	return cmd
+}
+
+func (t *trial) store() string { return filepath.Join(t.dir, "store") }
+
+// materialize is the command that makes dest of a wheel.
+func (t *trial) materialize(ctx context.Context, w wheelFile, dest string) *exec.Cmd {
+	return t.command(ctx, "materialize", "--offline", "--json", "--quiet", "-r", w.lock, dest)
+}
+
+// say runs a command; where it fails the error says what it said.
+func say(cmd *exec.Cmd) (string, error) {
+	var out, said strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("sitefs %s: %w: %s", cmd.Args[1], err, strings.TrimSpace(said.String()))
+	}
+	return out.String(), nil
+}
+
+// whole compares the environment with what it should be, byte by byte.
+func (t *trial) whole(ctx context.Context) error {
+	_, err := say(t.command(ctx, "verify", "--deep", t.env()))
+	return err
+}
+
+// version returns the version of the package in the environment.
+func (t *trial) version() (string, error) {
+	found, err := filepath.Glob(filepath.Join(t.env(), "lib", "python*", "site-packages", packageName+"-*.dist-info"))
+	if err != nil || len(found) != 1 {
+		return "", fmt.Errorf("found %q, want one version of the package: %w", found, errors.Join(err, fs.ErrNotExist))
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), packageName+"-"), ".dist-info"), nil
+}
+
+// leftovers returns an error if more than the environment is where it was made.
+func (t *trial) leftovers() error {
+	left, err := filepath.Glob(filepath.Join(t.dir, ".env.sitefs-*"))
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("left behind: %q", left)
+	}
+	return err
+}
+
+// make makes the environment of the old version.
+func (t *trial) make(ctx context.Context) (Status, string, error) {
+	begun := time.Now()
+	out, err := say(t.materialize(ctx, t.old, t.env()))
+	if err != nil {
+		return "", "", err
+	}
+	took := time.Since(begun).Round(time.Millisecond)
+	var report struct {
+		Mode, Reason string
+		Files        int
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		return "", "", fmt.Errorf("sitefs materialize --json printed %q: %w", out, err)
+	}
+	status := OK
+	if report.Mode != "clone" {
+		status = Note
+	}
+	return status, fmt.Sprintf("%d files in %v; %s", report.Files, took, report.Reason), t.whole(ctx)
+}
+
+// fail takes a file of the new version out of the store, so that it can't be made, in
+// the place of the old one and in none.
+func (t *trial) fail(ctx context.Context) (Status, string, error) {
+	fresh := filepath.Join(t.dir, "fresh")
+	if _, err := say(t.materialize(ctx, t.new, fresh)); err != nil { // all of it is in the store now
+		return "", "", err
+	}
+	s, err := store.Open(t.store(), store.Options{Existing: true})
+	if err != nil {
+		return "", "", err
+	}
+	blob := s.BlobPath(t.new.middle)
+	if err := errors.Join(s.Close(), os.RemoveAll(fresh), os.Rename(blob, blob+".away")); err != nil {
+		return "", "", err
+	}
+	for _, dest := range []string{t.env(), fresh} {
+		if out, err := say(t.materialize(ctx, t.new, dest)); err == nil {
+			return "", "", fmt.Errorf("made an environment of which a file can't be read: %s", out)
+		}
+	}
+	if _, err := os.Lstat(fresh); !errors.Is(err, fs.ErrNotExist) {
+		return "", "", fmt.Errorf("half of an environment, where there was none: %v", err)
+	}
+	version, err := t.version()
+	if err == nil && version != t.old.version {
+		err = fmt.Errorf("found version %s, want %s", version, t.old.version)
+	}
+	if err := errors.Join(err, t.whole(ctx), t.leftovers(), os.Rename(blob+".away", blob)); err != nil {
+		return "", "", err
+	}
+	return OK, "the old environment is whole, and nothing is where nothing was", nil
+}
+
+// kills is how often a trial kills sitefs, a little later each time: from when it
+// begins to write until it may be done.
+const kills = 10
+
+// kill kills sitefs while it writes.
+func (t *trial) kill(ctx context.Context) (Status, string, error) {
+	versions := map[string]int{}
+	for i := range kills {
+		if err := t.killOne(ctx, []wheelFile{t.new, t.old}[i%2], time.Duration(i*i)*2*time.Millisecond); err != nil {
+			return "", "", err
+		}
+		version, err := t.version()
+		if err := errors.Join(err, t.whole(ctx)); err != nil {
+			return "", "", fmt.Errorf("after kill %d: %w", i+1, err)
+		}
+		versions[version]++
+	}
+	_, err := say(t.materialize(ctx, t.new, t.env()))
+	found := fmt.Sprintf("after %d kills: version %s whole %d times, version %s whole %d times; the next run made %s", kills,
+		t.old.version, versions[t.old.version], t.new.version, versions[t.new.version], t.new.version)
+	return OK, found, errors.Join(err, t.whole(ctx), t.leftovers())
+}
+
+// killOne starts to write a version and kills that a moment after something is there.
+func (t *trial) killOne(ctx context.Context, w wheelFile, after time.Duration) error {
+	cmd := t.materialize(ctx, w, t.env())
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for writing := time.Duration(-1); ; {
+		select {
+		case <-ended: // it was quicker, or killed
+			return ctx.Err()
+		case <-ticker.C:
+			if writing < 0 && t.leftovers() == nil {
+				continue
+			}
+			if writing++; writing >= after/time.Millisecond {
+				if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+					return err
+				}
+				<-ended
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// verify breaks the environment as syncing services and people do.
+func (t *trial) verify(ctx context.Context) (Status, string, error) {
+	found, err := filepath.Glob(filepath.Join(t.env(), "lib", "python*", "site-packages", packageName))
+	if err != nil || len(found) != 1 {
+		return "", "", fmt.Errorf("found %q, want one package: %w", found, errors.Join(err, fs.ErrNotExist))
+	}
+	missing, changed, conflict := filepath.Join(found[0], moduleName(1)), filepath.Join(found[0], moduleName(2)), filepath.Join(t.env(), "bin 2")
+	err = errors.Join(os.Remove(missing), os.Remove(changed), os.WriteFile(changed, []byte("edited\n"), 0o644), os.Mkdir(conflict, 0o755))
+	if err != nil {
+		return "", "", err
+	}
+	out, err := say(t.command(ctx, "verify", t.env()))
+	for _, path := range []string{missing, changed, conflict} {
+		rel, rerr := filepath.Rel(t.env(), path)
+		if rerr != nil || err == nil || !strings.Contains(out, rel) {
+			return "", "", fmt.Errorf("verify didn't find %q in %q: %w", rel, out, errors.Join(rerr, err))
+		}
+	}
+	if err := os.Remove(conflict); err != nil {
+		return "", "", err
+	}
+	_, err = say(t.command(ctx, "verify", "--repair", "--offline", t.env()))
+	return OK, "found a missing file, a changed one and a conflict copy, and repaired", errors.Join(err, t.whole(ctx))
+}
