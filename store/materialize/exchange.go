@@ -70,7 +70,7 @@ func (s *site) begun(made string) (err error) {
 	if err != nil {
 		return err
 	}
-	written, err := os.OpenFile(s.path(journalSuffix)+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	written, err := os.OpenFile(s.path(newJournalSuffix), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
@@ -110,16 +110,24 @@ func (s *site) complete() error {
 }
 
 // replace is the two steps. Between them there is no environment, and never a
-// part of one that looks whole.
+// part of one that looks whole. If a step fails the old environment is put back.
 func (s *site) replace(made string) error {
-	err := os.Rename(s.dest, s.newName())
+	aside := s.newName()
+	err := s.sys.rename(s.dest, aside)
 	if errors.Is(err, unix.EXDEV) {
-		err = s.clear()
+		if err := s.clear(); err != nil {
+			return err
+		}
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, os.Remove(s.path(journalSuffix)))
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err := s.sys.rename(made, s.dest); err != nil {
+		if back := s.sys.rename(aside, s.dest); back != nil {
+			return fmt.Errorf("%w; and the old environment can't be put back (%w): run the same again to complete it", err, back)
+		}
+		return errors.Join(err, os.Remove(s.path(journalSuffix)))
 	}
-	return os.Rename(made, s.dest)
+	return nil
 }
 
 // clear removes what is at the site and can't be renamed. The interpreter goes

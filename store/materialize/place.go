@@ -30,8 +30,8 @@ func Materialize(ctx context.Context, src Source, id digest.Digest, dest string,
 	return materializeOn(ctx, kernel, src, id, dest, o)
 }
 
-func materializeOn(ctx context.Context, sys system, src Source, id digest.Digest, dest string, o Options) (_ *Report, err error) {
-	dest, err = filepath.Abs(dest)
+func materializeOn(ctx context.Context, sys system, src Source, id digest.Digest, dest string, o Options) (*Report, error) {
+	dest, err := filepath.Abs(dest)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func materializeOn(ctx context.Context, sys system, src Source, id digest.Digest
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer s.close()
 	p := &placement{site: s, ctx: ctx, src: src, tree: t, o: o, report: Report{Tree: id.String(), Dest: dest}}
 	if err := p.run(); err != nil {
 		return nil, err
@@ -102,18 +102,19 @@ func (p *placement) run() error {
 	}
 	made := p.newName()
 	err := p.make(made)
-	if err == nil {
+	if err != nil {
+		err = fmt.Errorf("%q is as it was: %w", p.dest, err)
+	} else {
 		err = p.put(made, p.old.present)
 	}
 	// What is left now is the old environment, or the new one that failed.
 	if serr := p.sweep(); serr != nil {
 		p.o.Warn(fmt.Sprintf("the next run tries again to remove what isn't needed any more: %v", serr))
 	}
-	if err != nil {
-		return fmt.Errorf("materialize %q: %w", p.dest, err)
+	if err == nil {
+		p.tell()
 	}
-	p.tell()
-	return nil
+	return err
 }
 
 // inspect finds out what is at the directory, and refuses what must stay.

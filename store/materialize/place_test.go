@@ -371,6 +371,46 @@ func TestMaterializeTwoSteps(t *testing.T) {
 	}
 }
 
+// TestMaterializeStepFails: if one of two steps fails the old environment is put
+// back, or else the next run completes them.
+func TestMaterializeStepFails(t *testing.T) {
+	tests := []struct {
+		name  string
+		fails []int // of the renames, from 1
+		back  bool
+	}{
+		{"first", []int{1}, true},
+		{"second", []int{2}, true},
+		{"second, and the way back", []int{2, 3}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSpot(t)
+			one, two := s.store.tree(t, demo), s.store.tree(t, other)
+			s.mustPut(one, Options{})
+			s.sys.exchange = func(string, string) error { return unix.EINVAL }
+			n := 0
+			s.sys.rename = func(a, b string) error {
+				if n++; slices.Contains(test.fails, n) {
+					return unix.EIO
+				}
+				return os.Rename(a, b)
+			}
+			if _, err := s.put(two, Options{}); !errors.Is(err, unix.EIO) {
+				t.Errorf("error %v, want EIO", err)
+			}
+			if test.back {
+				s.expect(one)
+				return
+			}
+			if r := s.mustPut(two, Options{}); !r.Unchanged {
+				t.Errorf("%+v, want unchanged: the steps were completed", r)
+			}
+			s.expect(two)
+		})
+	}
+}
+
 // TestMaterializeJournal: a run that died between the steps is completed by the
 // next one, whatever that is to make.
 func TestMaterializeJournal(t *testing.T) {
@@ -401,7 +441,7 @@ func TestMaterializeJournal(t *testing.T) {
 			s.writeTree(one)
 			check(t, site.begun(made))
 			dead.do(s, site, made)
-			check(t, site.close())
+			site.close()
 			if r := s.mustPut(two, Options{}); !r.Unchanged {
 				t.Errorf("%+v, want unchanged: it was made by the dead run", r)
 			}
@@ -466,7 +506,7 @@ func TestMaterializeWaits(t *testing.T) {
 	}})
 	check(t, err)
 	check(t, <-done)
-	if want := fmt.Sprintf("process %d is writing %s: waiting for it", os.Getpid(), s.dest); !slices.Equal(waits, []string{want}) || !r.Unchanged {
+	if want := fmt.Sprintf("process %d is at work on %s: waiting for it", os.Getpid(), s.dest); !slices.Equal(waits, []string{want}) || !r.Unchanged {
 		t.Errorf("said %q and reported %+v, want %q and nothing to do", waits, r, want)
 	}
 	s.expect(tr)
@@ -482,7 +522,7 @@ func TestMaterializeWaitEnds(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want context.Canceled", err)
 	}
-	check(t, site.close())
+	site.close()
 	s.expectAlone()
 }
 

@@ -38,6 +38,8 @@ const (
 	lockSuffix    = "lock"
 	journalSuffix = "journal"
 	randomBytes   = 5 // in the name of a directory, as hexadecimal
+
+	newJournalSuffix = journalSuffix + "-new" // that is being written
 )
 
 // openSite returns the site of the directory dest, whose parents it makes. It
@@ -51,13 +53,19 @@ func openSite(ctx context.Context, sys system, dest string, warn func(string)) (
 		return nil, err
 	}
 	s := &site{dest: dest, parent: filepath.Clean(parent), begin: "." + name + ".sitefs-", sys: sys, warn: warn}
-	if len(s.begin)+max(len(journalSuffix), hex.EncodedLen(randomBytes)) > unix.NAME_MAX {
+	if len(s.begin)+max(len(newJournalSuffix), hex.EncodedLen(randomBytes)) > unix.NAME_MAX {
 		sum := digest.Of([]byte(name))
 		s.begin = "." + hex.EncodeToString(sum[:16]) + ".sitefs-"
 	}
 	var err error
-	s.lock, err = s.takeLock(ctx)
-	return s, err
+	if s.lock, err = s.takeLock(ctx); err != nil {
+		return nil, fmt.Errorf("lock %q: %w", s.dest, err)
+	}
+	if err := writePID(s.lock); err != nil {
+		s.close()
+		return nil, fmt.Errorf("lock %q: %w", s.dest, err)
+	}
+	return s, nil
 }
 
 // path returns the path of a name of ours.
@@ -76,11 +84,11 @@ func (s *site) takeLock(ctx context.Context) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(s.path(lockSuffix), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
-			return nil, fmt.Errorf("lock %q: %w", s.dest, err)
+			return nil, err
 		}
 		if err := s.wait(ctx, f); err != nil {
 			f.Close()
-			return nil, fmt.Errorf("lock %q: %w", s.dest, err)
+			return nil, err
 		}
 		var st unix.Stat_t
 		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -88,7 +96,7 @@ func (s *site) takeLock(ctx context.Context) (*os.File, error) {
 			return nil, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
 		}
 		if st.Nlink > 0 {
-			return f, writePID(f)
+			return f, nil
 		}
 		f.Close()
 	}
@@ -104,7 +112,7 @@ func (s *site) wait(ctx context.Context, f *os.File) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	s.warn(fmt.Sprintf("process %s is writing %s: waiting for it", bytes.TrimSpace(holder), s.dest))
+	s.warn(fmt.Sprintf("process %s is at work on %s: waiting for it", bytes.TrimSpace(holder), s.dest))
 	done := make(chan error, 1)
 	go func() { done <- retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX) }) }()
 	select {
@@ -124,9 +132,11 @@ func writePID(f *os.File) error {
 	return err
 }
 
-// close lets go of the site.
-func (s *site) close() error {
-	return errors.Join(os.Remove(s.lock.Name()), s.lock.Close())
+// close lets go of the site. A lock file that stays is in nobody's way.
+func (s *site) close() {
+	if err := errors.Join(os.Remove(s.lock.Name()), s.lock.Close()); err != nil {
+		s.warn(fmt.Sprintf("the lock of %s stays behind: %v", s.dest, err))
+	}
 }
 
 // recover completes what a dead run had begun and removes what it has left.
@@ -140,13 +150,20 @@ func (s *site) recover() error {
 	return nil
 }
 
-// sweep removes the directories of ours. None is in use: the lock is ours.
+// sweep removes what is of ours. None of it is in use: the lock is ours. What a
+// journal speaks of stays until that is completed.
 func (s *site) sweep() error {
+	if _, err := os.Lstat(s.path(journalSuffix)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	entries, err := os.ReadDir(s.parent)
 	if err != nil {
 		return err
 	}
 	var errs []error
+	if err := os.Remove(s.path(newJournalSuffix)); !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
 	for _, e := range entries {
 		if e.IsDir() && s.isNew(e.Name()) {
 			errs = append(errs, removeAll(filepath.Join(s.parent, e.Name())))

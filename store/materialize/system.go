@@ -19,4 +19,7 @@ type system struct {
 
 	// renameNew renames a to b, which must not be there.
 	renameNew func(a, b string) error
+
+	// rename is [os.Rename].
+	rename func(a, b string) error
 }

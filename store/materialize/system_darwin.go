@@ -1,6 +1,10 @@
 package materialize
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // cloneSetsMode is false: clonefile gives the clone the mode, the times and the
 // extended attributes of the original.
@@ -12,6 +16,7 @@ var kernel = system{
 	copyRange: copyFileRange,
 	exchange:  exchange,
 	renameNew: renameNew,
+	rename:    os.Rename,
 }
 
 // fileClone clones one file. Clonefile would take a directory too, but its result

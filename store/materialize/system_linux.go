@@ -1,6 +1,10 @@
 package materialize
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // cloneSetsMode says that a clone has the mode that it was asked for, less the
 // umask, not that of the original.
@@ -12,6 +16,7 @@ var kernel = system{
 	copyRange: copyFileRange,
 	exchange:  exchange,
 	renameNew: renameNew,
+	rename:    os.Rename,
 }
 
 func fileClone(from, dir int, name string, mode uint32) error {
