@@ -439,10 +439,10 @@ func (k *keeper) restore() {
 		k.tryAgain(2 * k.every)
 		return
 	}
-	k.exchange(c, "what it serves is there again")
 	if k.companion != nil {
-		k.companion.hold()() // the next one, too, finds what is there now
+		defer k.companion.hold()() // the next one, too, finds what is there now
 	}
+	k.exchange(c, "what it serves is there again")
 }
 
 // restarted notes that a worker is to take the place of another, and why.

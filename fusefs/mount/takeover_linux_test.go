@@ -2,6 +2,7 @@ package mount_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -391,6 +392,43 @@ func TestPlaceIsLost(t *testing.T) {
 	if s := status(t, w); s.Restarts != 1 {
 		t.Errorf("%d restarts, want 1: %v", s.Restarts, s.LastRestarts)
 	}
+}
+
+// The companion that has open what was in the place goes with the worker.
+func TestPlaceIsLostToTheCompanion(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	place := filepath.Join(dir, "place")
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(place, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("first")
+	w := newWant(t, serverConfig{Place: place, Companion: []string{exe, "companion", filepath.Join(dir, "starts")}})
+	lease(t, w)
+	pid := worker(t, w, 0)
+	before, _ := companionOf(t, w)
+	put("second")
+	if _, err := os.Lstat(filepath.Join(w.Dir, "kept in the place")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("%v, want EIO", err)
+	}
+	worker(t, w, pid)
+	checkEnded(t, before)
+	eventually(t, testContext(t), func() string {
+		var after report
+		if err := json.Unmarshal(status(t, w).Bytecode, &after); err != nil {
+			return err.Error() // the worker has yet to hear that the old one is lost
+		}
+		if after.PID == 0 || after.PID == before.PID {
+			return fmt.Sprintf("the companion is %d, and was %d", after.PID, before.PID)
+		}
+		return ""
+	})
 }
 
 func TestFirstWorkerRefuses(t *testing.T) {
