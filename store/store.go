@@ -13,6 +13,8 @@
 //	known/DIGEST               inputs that were read once -> the tree they gave
 //	interp/, answers/          answers of interpreters and resolvers, by what was asked
 //	catalog/, catalog.lock     an index over wheels and trees; made anew when it is lost
+//	copies/DIGEST              an environment that runs as a directory (package store/materialize)
+//	roots/                     environments elsewhere whose files are symlinks into blobs
 //	leases/                    one locked file for each use of a tree
 //	tmp/                       what is being written; each entry is locked by its living writer
 //	lock                       shared while an entry of tmp or leases is made, exclusive while they are swept
