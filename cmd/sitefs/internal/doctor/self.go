@@ -177,15 +177,20 @@ func (t *trial) fail(ctx context.Context) (Status, string, error) {
 	return OK, "the old environment is whole, and nothing is where nothing was", nil
 }
 
-// kills is how often a trial kills sitefs, a little later each time: from when it
-// begins to write until it may be done.
+// kills is how often a trial kills sitefs: first just after its start, last when it
+// may be done.
 const kills = 10
 
 // kill kills sitefs while it writes.
 func (t *trial) kill(ctx context.Context) (Status, string, error) {
+	begun := time.Now()
+	if _, err := say(t.materialize(ctx, t.new, t.env())); err != nil {
+		return "", "", err
+	}
+	took := time.Since(begun)
 	versions := map[string]int{}
 	for i := range kills {
-		if err := t.killOne(ctx, []wheelFile{t.new, t.old}[i%2], time.Duration(i*i)*2*time.Millisecond); err != nil {
+		if err := t.materializeFor(ctx, took*time.Duration(i+1)/kills, []wheelFile{t.old, t.new}[i%2]); err != nil {
 			return "", "", err
 		}
 		version, err := t.version()
@@ -195,38 +200,20 @@ func (t *trial) kill(ctx context.Context) (Status, string, error) {
 		versions[version]++
 	}
 	_, err := say(t.materialize(ctx, t.new, t.env()))
-	found := fmt.Sprintf("after %d kills: version %s whole %d times, version %s whole %d times; the next run made %s", kills,
-		t.old.version, versions[t.old.version], t.new.version, versions[t.new.version], t.new.version)
+	found := fmt.Sprintf("after %d kills: version %s whole %d times, version %s whole %d times; the next run left nothing else", kills,
+		t.old.version, versions[t.old.version], t.new.version, versions[t.new.version])
 	return OK, found, errors.Join(err, t.whole(ctx), t.leftovers())
 }
 
-// killOne starts to write a version and kills that a moment after something is there.
-func (t *trial) killOne(ctx context.Context, w wheelFile, after time.Duration) error {
-	cmd := t.materialize(ctx, w, t.env())
-	if err := cmd.Start(); err != nil {
-		return err
+// materializeFor writes a version, and is killed if it takes longer than limit.
+func (t *trial) materializeFor(ctx context.Context, limit time.Duration, w wheelFile) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	_, err := say(t.materialize(limited, w, t.env()))
+	if limited.Err() != nil {
+		return ctx.Err()
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	for writing := time.Duration(-1); ; {
-		select {
-		case <-ended: // it was quicker, or killed
-			return ctx.Err()
-		case <-ticker.C:
-			if writing < 0 && t.leftovers() == nil {
-				continue
-			}
-			if writing++; writing >= after/time.Millisecond {
-				if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-					return err
-				}
-				<-ended
-				return ctx.Err()
-			}
-		}
-	}
+	return err
 }
 
 // verify breaks the environment as syncing services and people do.
