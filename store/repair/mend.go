@@ -66,10 +66,15 @@ func (m *mending) accept() error {
 		m.note(what + " by its tags, which are those that WHEEL has; RECORD is written anew")
 		return nil
 	}
-	if err := m.compareLeft(); err != nil {
+	left, err := m.compareLeft()
+	switch {
+	case err != nil:
 		return err
+	case left > 0:
+		m.note(what + " because all that is left of the package is in it; RECORD is written anew")
+	default:
+		m.note(what + " for its name and version, which is all that is left of the package; RECORD is written anew")
 	}
-	m.note(what + " because all that is left of the package is in it; RECORD is written anew")
 	return nil
 }
 
@@ -122,9 +127,9 @@ func (m *mending) compareTags() error {
 	return nil
 }
 
-// compareLeft holds what is left of the package to the wheel's files.
-func (m *mending) compareLeft() error {
-	left := 0
+// compareLeft holds what is left of the package to the wheel's files, and returns
+// how many of them there are.
+func (m *mending) compareLeft() (left int, err error) {
 	for i := range m.info.Files {
 		f := &m.info.Files[i]
 		if f.Python {
@@ -134,17 +139,14 @@ func (m *mending) compareLeft() error {
 		state, err := m.look(p, f)
 		switch {
 		case err != nil:
-			return err
+			return 0, err
 		case state == edited:
-			return fmt.Errorf("%q is another", p)
+			return 0, fmt.Errorf("%q is another", p)
 		case state == same:
 			left++
 		}
 	}
-	if left == 0 {
-		return errors.New("neither RECORD nor WHEEL nor any file is left to tell by: install the package again")
-	}
-	return nil
+	return left, nil
 }
 
 // A state is what is at the path of a file that a wheel has.

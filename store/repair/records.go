@@ -15,10 +15,13 @@ import (
 	"github.com/sitefs/sitefs/store/verify"
 )
 
-// Wheels yields the wheels that a distribution may have been installed from, by its
-// name and version, those that are easily had first. The files of each are in the
-// source. After an error there is no other.
-type Wheels func(ctx context.Context, d *verify.Distribution) iter.Seq2[*wheel.Info, error]
+// Wheels is told which distributions are damaged and returns what yields, of one of
+// them, the wheels that it may have been installed from, by its name and version:
+// those that are easily had first. Where neither RECORD nor WHEEL is left nothing
+// tells the builds of a version apart, so they are to be the one that an installer
+// would choose. The files of each are in the source. After an error there is no
+// other.
+type Wheels func(ctx context.Context, damaged []*verify.Distribution) func(d *verify.Distribution) iter.Seq2[*wheel.Info, error]
 
 // Options is what [Records] can be told. The zero value is fine.
 type Options struct {
@@ -76,14 +79,18 @@ func (r *rescue) run(all []*verify.Distribution, found *verify.Result) error {
 		}
 	}
 	claimed := map[string]bool{}
+	var bad []*verify.Distribution
 	for _, d := range all {
-		if !damaged(d, found, claimed) {
-			continue
+		if damaged(d, found, claimed) && r.isFromIndex(d) {
+			bad = append(bad, d)
 		}
+	}
+	wheels := r.wheels(r.ctx, bad)
+	for _, d := range bad {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		r.distribution(d)
+		r.distribution(d, wheels(d))
 	}
 	for _, p := range found.Missing {
 		if !claimed[p] {
@@ -160,18 +167,23 @@ func firstLine(name string) string {
 	return line
 }
 
-// distribution plans the repair of d.
-func (r *rescue) distribution(d *verify.Distribution) {
-	if d.Origin.Editable {
+// isFromIndex reports whether an index has the package. If not it is not repaired.
+func (r *rescue) isFromIndex(d *verify.Distribution) bool {
+	switch {
+	case d.Origin.Editable:
 		r.report.fail(d.String(), fmt.Errorf("it is installed from the sources at %s: install it again with -e", d.Origin.URL))
-		return
-	}
-	if d.Origin.URL != "" {
+	case d.Origin.URL != "":
 		r.report.fail(d.String(), fmt.Errorf("it came from %s and not from an index: install it again from there", d.Origin.URL))
-		return
+	default:
+		return true
 	}
+	return false
+}
+
+// distribution plans the repair of d with the first of the wheels that is its own.
+func (r *rescue) distribution(d *verify.Distribution, wheels iter.Seq2[*wheel.Info, error]) {
 	refused := errors.New("no wheel of that version was found")
-	for info, err := range r.wheels(r.ctx, d) {
+	for info, err := range wheels {
 		if err != nil {
 			refused = err
 			break

@@ -169,9 +169,16 @@ func TestRecords(t *testing.T) {
 			Restored: []string{info + "RECORD", info + "WHEEL", site + "pkg/__init__.py", site + "pkg/core.py", site + "pkg/empty.py"},
 			Notes:    []Reason{{"pkg 1.0", ""}},
 		}, false},
-		{"nothing left to tell by", func(t *testing.T, dir string) {
+		{"nothing left but the name", func(t *testing.T, dir string) {
 			drop(t, dir, info, site+"pkg")
 			check(t, os.Mkdir(filepath.Join(dir, info), 0o755))
+		}, Options{}, Report{
+			Restored: slices.Sorted(slices.Values(append(all, info+"INSTALLER", info+"RECORD"))),
+			Notes:    []Reason{{"pkg 1.0", ""}},
+		}, false},
+		{"no RECORD and no WHEEL, and another file", func(t *testing.T, dir string) {
+			drop(t, dir, info+"RECORD", info+"WHEEL")
+			put(t, dir, site+"pkg/core.py", "x = 3\n")
 		}, Options{}, Report{Failed: []Reason{{"pkg 1.0", refusal.Error()}}}, true},
 		{"another build", func(t *testing.T, dir string) {
 			b, err := os.ReadFile(filepath.Join(dir, info+"RECORD"))
@@ -223,20 +230,23 @@ func rescueIt(t *testing.T, dir string, src blobs, o Options) (*Report, *verify.
 		check(t, err)
 		return found
 	}
-	wheels := func(_ context.Context, d *verify.Distribution) iter.Seq2[*wheel.Info, error] {
-		return func(yield func(*wheel.Info, error) bool) {
-			if d.String() != "pkg 1.0" {
-				t.Errorf("asked for a wheel of %s", d)
-			}
-			other := *w // another build of the same version
-			other.Tags, other.Files = []string{"cp312-abi3-linux_x86_64"}, slices.Clone(w.Files)
-			for i := range other.Files {
-				if strings.HasSuffix(other.Files[i].Path, "METADATA") {
-					other.Files[i].Digest, other.Files[i].Size = src.add(t, "Name: other\n"), 12
+	other := *w // another build of the same version
+	other.Tags, other.Files = []string{"cp312-abi3-linux_x86_64"}, slices.Clone(w.Files)
+	for i := range other.Files {
+		if strings.HasSuffix(other.Files[i].Path, "METADATA") {
+			other.Files[i].Digest, other.Files[i].Size = src.add(t, "Name: other\n"), 12
+		}
+	}
+	wheels := func(context.Context, []*verify.Distribution) func(*verify.Distribution) iter.Seq2[*wheel.Info, error] {
+		return func(d *verify.Distribution) iter.Seq2[*wheel.Info, error] {
+			return func(yield func(*wheel.Info, error) bool) {
+				if d.String() != "pkg 1.0" {
+					t.Errorf("asked for a wheel of %s", d)
 				}
-			}
-			if yield(&other, nil) && yield(w, nil) {
-				yield(nil, refusal)
+				chosen := d.Broken != nil && d.Tags == nil
+				if (chosen || yield(&other, nil)) && yield(w, nil) {
+					yield(nil, refusal)
+				}
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"path/filepath"
+	"slices"
 
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/interp"
@@ -122,22 +123,28 @@ func (v *Venv) blobPath() func(digest.Digest) string {
 type rescuer struct {
 	session *Session
 	python  string // of the environment, as it was asked for
+	damaged []*verify.Distribution
 
-	probed *interp.Python // that Python, once it was needed
-	stored []store.WheelEntry
-	listed bool // stored is read
+	probed  *interp.Python // that Python, once it was needed
+	stored  []store.WheelEntry
+	listed  bool                                   // stored is read
+	fetched map[*verify.Distribution]digest.Digest // nil until the resolver was asked
 }
 
-// wheels yields the wheels of a distribution's version, as [repair.Wheels] has it.
-func (r *rescuer) wheels(ctx context.Context, d *verify.Distribution) iter.Seq2[*wheel.Info, error] {
-	return func(yield func(*wheel.Info, error) bool) {
-		for info, err := range r.inStore(ctx, d) {
-			if !yield(info, err) || err != nil {
-				return
+// wheels is a [repair.Wheels].
+func (r *rescuer) wheels(ctx context.Context, damaged []*verify.Distribution) func(*verify.Distribution) iter.Seq2[*wheel.Info, error] {
+	r.damaged = damaged
+	return func(d *verify.Distribution) iter.Seq2[*wheel.Info, error] {
+		return func(yield func(*wheel.Info, error) bool) {
+			if d.Broken == nil || d.Tags != nil { // else only the resolver knows which build
+				for info, err := range r.inStore(ctx, d) {
+					if !yield(info, err) || err != nil {
+						return
+					}
+				}
 			}
+			yield(r.fetch(ctx, d))
 		}
-		info, err := r.fetch(ctx, d)
-		yield(info, err)
 	}
 }
 
@@ -174,36 +181,67 @@ func isVersion(e store.WheelEntry, d *verify.Distribution) bool {
 	return err == nil && otherErr == nil && a.Compare(b) == 0
 }
 
-// fetch asks the resolver for the wheel of exactly that version and puts it into
-// the store.
+// fetch returns the wheel that the resolver names for exactly that version.
 func (r *rescuer) fetch(ctx context.Context, d *verify.Distribution) (*wheel.Info, error) {
+	if r.fetched == nil {
+		r.fetched = map[*verify.Distribution]digest.Digest{}
+		r.fetchAll(ctx)
+	}
+	if r.fetched[d].IsZero() {
+		if err := r.ask(ctx, []*verify.Distribution{d}); err != nil {
+			return nil, err
+		}
+	}
+	return r.session.Store.Info(r.fetched[d])
+}
+
+// fetchAll asks for all that the store lacks at once, which is faster than one by
+// one. A package that isn't to be had spoils the answer for all: then each is asked
+// for alone, and the error told of that which it is about.
+func (r *rescuer) fetchAll(ctx context.Context) {
+	var lacking []*verify.Distribution
+	for _, d := range r.damaged {
+		if !slices.ContainsFunc(r.stored, func(e store.WheelEntry) bool { return isVersion(e, d) }) {
+			lacking = append(lacking, d)
+		}
+	}
+	if len(lacking) < 2 {
+		return
+	}
+	if err := r.ask(ctx, lacking); err != nil {
+		r.session.Note(fmt.Sprintf("the packages are asked for one by one: %v", err))
+	}
+}
+
+// ask asks the resolver for the wheels of exactly those versions and puts them into
+// the store.
+func (r *rescuer) ask(ctx context.Context, all []*verify.Distribution) error {
 	py, err := r.interpreter(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	with, err := lock.ParseWith(d.Name+"=="+d.Version, r.session.Dir)
-	if err != nil {
-		return nil, err
+	req := resolve.Request{NoDeps: true, Python: py, Dir: r.session.Dir, Offline: r.session.Offline, Refresh: r.session.Refresh}
+	byName := map[string]*verify.Distribution{}
+	for _, d := range all {
+		with, err := lock.ParseWith(d.Name+"=="+d.Version, r.session.Dir)
+		if err != nil {
+			return err
+		}
+		req.Withs = append(req.Withs, with)
+		byName[with.Name] = d
 	}
-	answer, err := r.session.resolver().With(ctx, resolve.Request{
-		Withs:   []lock.With{with},
-		NoDeps:  true,
-		Python:  py,
-		Dir:     r.session.Dir,
-		Offline: r.session.Offline,
-		Refresh: r.session.Refresh,
-	})
+	answer, err := r.session.resolver().With(ctx, req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	wheels, err := r.session.wheels(ctx, answer.Pins, Leniency{})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if len(wheels) != 1 {
-		return nil, fmt.Errorf("the resolver gave %d packages for %s, want 1", len(wheels), d)
+	for _, w := range wheels {
+		r.fetched[byName[w.Name]] = w.Digest
 	}
-	return r.session.Store.Info(wheels[0].Digest)
+	return nil
 }
 
 // interpreter returns the environment's Python, which says what wheels fit.
