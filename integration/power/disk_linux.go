@@ -1,14 +1,18 @@
 package power
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/integration/sandbox"
 )
 
 // A Disk is a loop device whose content is an image and which notes what it is
@@ -60,14 +64,29 @@ func (d *Disk) Now() int {
 // Close takes the device away, on which nothing may be mounted any more, and
 // returns what the disk was told and what it holds.
 func (d *Disk) Close() (*Log, *Image, error) {
-	// The kernel detaches the loop device when nobody has it open. Whoever looks at
-	// new block devices (udev) may have it a moment longer than we do.
 	err := unix.IoctlSetInt(int(d.loop.Fd()), unix.LOOP_CLR_FD, 0)
-	err = errors.Join(err, d.loop.Close())
-	err = errors.Join(err, d.server.Unmount())
+	if err := errors.Join(err, d.loop.Close()); err != nil {
+		return nil, nil, err
+	}
+	// The kernel lets go of the file when nobody has the device open: somebody who
+	// looks at all block devices may have it a moment longer than we do.
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err = sandbox.Await(ctx, func() string {
+		if err := d.server.Unmount(); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	if err != nil {
+		return nil, nil, err
+	}
 	d.server.Wait()
-	return &d.file.log, d.file.image, err
+	return &d.file.log, d.file.image, nil
 }
+
+// patience is how long the kernel may take to detach a device.
+const patience = 20 * time.Second
 
 // attachLoop puts a free loop device over a file.
 func attachLoop(path string) (loop *os.File, err error) {

@@ -6,15 +6,11 @@ import (
 	"slices"
 )
 
-const (
-	// blockSize is what the content is kept by: the page size of the kernels
-	// that write to a disk, and so the size of nearly every write.
-	blockSize = 4096
-
-	// sectorSize is what a disk writes whole or not at all: the logical block
-	// size of a loop device.
-	sectorSize = 512
-)
+// blockSize is what a disk writes whole or not at all, and what the content is kept
+// by. Devices promise it for their logical block alone, 512 bytes on a loop device,
+// but file systems count on 4,096: their superblocks are written in place, and
+// neither ext4 nor btrfs can be mounted with half of one.
+const blockSize = 4096
 
 // A block is never written again once an image holds it: images share them.
 type block = [blockSize]byte
@@ -129,7 +125,7 @@ func (l *Log) Before(n int) *Image {
 
 // Torn returns what the disk may hold if the power goes after the first n events:
 // the writes that a barrier covers, and of the later ones what chance has it,
-// which may keep or lose a write, or a sector of it. A later version of a sector
+// which may keep or lose a write, or a block of it. A later version of a block
 // may be there without an earlier one, and without any other write of its time.
 func (l *Log) Torn(n int, random *rand.Rand) *Image {
 	covered := n
@@ -149,16 +145,18 @@ func (l *Log) Torn(n int, random *rand.Rand) *Image {
 	return m
 }
 
-// tearEvery is how rare a write is of which some sectors are lost. File systems
+// tearEvery is how rare a write is of which some blocks are lost. File systems
 // know torn writes by their checksums and throw them away whole, so that most
 // tear like a write that is lost.
 const tearEvery = 4
 
-// tear writes some sectors of a write.
+// tear does a write in some of the blocks that it reaches.
 func tear(m *Image, e event, random *rand.Rand) {
-	for at := 0; at < len(e.data); at += sectorSize {
+	for p, off := e.data, e.offset; len(p) > 0; {
+		n := min(len(p), int(blockSize-off%blockSize))
 		if random.IntN(2) == 0 {
-			m.write(e.data[at:min(at+sectorSize, len(e.data))], e.offset+int64(at))
+			m.write(p[:n], off)
 		}
+		p, off = p[n:], off+int64(n)
 	}
 }

@@ -9,7 +9,7 @@
 // it any part may be. Such an [Image] makes a disk again, to be mounted, its
 // journal replayed, and looked at.
 //
-// A sector is written whole or not at all, and a write after a barrier never
+// A block of 4,096 bytes is written whole or not at all, and a write after a barrier never
 // reaches the medium before what the barrier covers: that much a disk promises
 // that tells the truth. Disks that lie about a FLUSH are not the concern of the
 // package, but [Log.Deaf] makes one, as proof that the barriers count.

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	moments = flag.Int("moments", 12, "at how many moments of each run and of what follows the power goes, beside those at a barrier")
+	moments = flag.Int("moments", 6, "at how many moments of each run and of what follows the power goes, beside those at a barrier")
 	seed    = flag.Uint64("powerseed", uint64(time.Now().UnixNano()), "what decides when the power goes, and what is lost")
 )
 
@@ -151,7 +151,7 @@ func (s *story) look(t *testing.T, content *Image, at func(dir string) error) (p
 // losses takes the power away at moments of the run, looks at what is then on the
 // disk, and returns the problems that check finds. done tells whether the program
 // had said that it is done.
-func (s *story) losses(t *testing.T, log *Log, check func(dir string, done bool) error) (problems []error) {
+func (s *story) losses(t *testing.T, check func(dir string, done bool) error) (problems []error) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(*seed, 0))
 	for _, n := range s.moments(random) {
@@ -161,10 +161,25 @@ func (s *story) losses(t *testing.T, log *Log, check func(dir string, done bool)
 				problems = append(problems, fmt.Errorf("after %d events%s: %w", n, what, err))
 			}
 		}
-		look(log.Before(n), "")
-		look(log.Torn(n, random), ", torn")
+		look(s.log.Before(n), "")
+		look(s.log.Torn(n, random), ", torn")
 	}
 	return problems
+}
+
+// wantDeafLosses holds that on a disk that hears no barrier the program loses what
+// it has said it did. Else the barriers prove nothing.
+func (s *story) wantDeafLosses(t *testing.T, check func(dir string, done bool) error) {
+	t.Helper()
+	random, deaf := rand.New(rand.NewPCG(*seed, 1)), s.log.Deaf()
+	const tries = 20 // the first loses nearly always
+	for range tries {
+		err := s.look(t, deaf.Torn(s.succeeded, random), func(dir string) error { return check(dir, true) })
+		if err != nil {
+			return
+		}
+	}
+	t.Error("a disk that hears no barrier lost nothing")
 }
 
 // moments returns when the power goes: at each barrier and the events beside it,
