@@ -46,11 +46,7 @@ type builder struct {
 // what it wrote, the mode and its reason. From, the environment that dir will
 // replace, may be nil. Nothing is synced; see [durable]. When build fails, what it
 // has written stays.
-func build(ctx context.Context, t *tree.Tree, src Source, dir string, from *previous, o Options, r *Report) error {
-	return buildWith(ctx, kernel, t, src, dir, from, o, r)
-}
-
-func buildWith(ctx context.Context, sys system, t *tree.Tree, src Source, dir string, from *previous, o Options, r *Report) error {
+func build(ctx context.Context, sys system, t *tree.Tree, src Source, dir string, from *previous, o Options, r *Report) error {
 	if err := retry(func() error { return unix.Mkdir(dir, dirMode) }); err != nil {
 		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
@@ -289,7 +285,7 @@ func (w *worker) cloneFile(dir int, name string, a tree.Attr) error {
 	}
 	err = w.sys.clone(from, dir, name, modeOf(a))
 	unix.Close(from)
-	if err == nil && (w.chmod || !cloneSetsMode) {
+	if err == nil && (w.chmod || w.sys.keepsMode) {
 		err = retry(func() error { return unix.Fchmodat(dir, name, modeOf(a), 0) })
 	}
 	if err != nil {
@@ -383,6 +379,9 @@ func (b *builder) pathError(id tree.ID, err error) error {
 	name, pathErr := b.tree.Path(id)
 	if pathErr != nil {
 		return errors.Join(err, pathErr)
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = fmt.Errorf("%w: free some space or inodes there, or choose a directory elsewhere", err)
 	}
 	return fmt.Errorf("write %q: %w", filepath.Join(b.dir, filepath.FromSlash(name)), err)
 }

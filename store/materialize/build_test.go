@@ -147,6 +147,15 @@ func copyClone() system {
 	return sys
 }
 
+// macClone is copyClone as macOS clones.
+func macClone() system {
+	sys := copyClone()
+	clone := sys.clone
+	sys.clone = func(from, dir int, name string, _ uint32) error { return clone(from, dir, name, 0o444) }
+	sys.keepsMode = true
+	return sys
+}
+
 // expectTree holds a directory to being the tree, every byte and directory time of it.
 func expectTree(t *testing.T, s *fakeStore, tr *tree.Tree, dir string) {
 	t.Helper()
@@ -173,6 +182,7 @@ func TestBuild(t *testing.T) {
 		{Auto, noClone(), Report{Mode: "copy", Copied: 8}},
 		{Auto, copyClone(), Report{Mode: "clone", Cloned: 5, Copied: 3}},
 		{Clone, copyClone(), Report{Mode: "clone", Cloned: 5, Copied: 3}},
+		{Clone, macClone(), Report{Mode: "clone", Cloned: 5, Copied: 3}},
 		{Hardlink, noClone(), Report{Mode: "hardlink", Linked: 4, Copied: 4}},
 		{Symlink, noClone(), Report{Mode: "symlink", Symlinked: 3, Copied: 5}},
 	}
@@ -183,7 +193,7 @@ func TestBuild(t *testing.T) {
 				tr := s.tree(t, demo)
 				dir := filepath.Join(t.TempDir(), "venv")
 				var got Report
-				check(t, buildWith(context.Background(), test.sys, tr, s, dir, nil, Options{Mode: test.mode, Workers: workers}, &got))
+				check(t, build(context.Background(), test.sys, tr, s, dir, nil, Options{Mode: test.mode, Workers: workers}, &got))
 				expectTree(t, s, tr, dir)
 				if got.Reason == "" {
 					t.Error("no reason is given for the mode")
@@ -216,7 +226,7 @@ func TestBuildUmask(t *testing.T) {
 	tr := s.tree(t, demo)
 	for _, mode := range []Mode{Clone, Copy} {
 		dir := filepath.Join(t.TempDir(), "venv")
-		check(t, buildWith(context.Background(), copyClone(), tr, s, dir, nil, Options{Mode: mode}, new(Report)))
+		check(t, build(context.Background(), copyClone(), tr, s, dir, nil, Options{Mode: mode}, new(Report)))
 		expectTree(t, s, tr, dir)
 	}
 }
@@ -231,7 +241,7 @@ func TestBuildNamedMode(t *testing.T) {
 		sys.link = func(string, int, string) error { return errno }
 		for _, mode := range []Mode{Clone, Hardlink} {
 			dir := filepath.Join(t.TempDir(), "venv")
-			err := buildWith(context.Background(), sys, tr, s, dir, nil, Options{Mode: mode}, new(Report))
+			err := build(context.Background(), sys, tr, s, dir, nil, Options{Mode: mode}, new(Report))
 			if !errors.Is(err, ErrMode) || !strings.Contains(err.Error(), errnoName(errno)) {
 				t.Errorf("%v, refused with %v: %v, want %v with the errno's name", mode, errno, err, ErrMode)
 			}
@@ -248,7 +258,7 @@ func TestBuildProbeFails(t *testing.T) {
 		sys := kernel
 		sys.clone = func(int, int, string, uint32) error { return errno }
 		dir := filepath.Join(t.TempDir(), "venv")
-		err := buildWith(context.Background(), sys, tr, s, dir, nil, Options{}, new(Report))
+		err := build(context.Background(), sys, tr, s, dir, nil, Options{}, new(Report))
 		if !errors.Is(err, errno) || errors.Is(err, ErrMode) {
 			t.Errorf("clone fails with %v: %v", errno, err)
 		}
@@ -285,7 +295,7 @@ func TestBuildCloneFails(t *testing.T) {
 				}
 				dir := filepath.Join(t.TempDir(), "venv")
 				var r Report
-				err := buildWith(context.Background(), sys, tr, s, dir, nil, Options{Workers: 1}, &r)
+				err := build(context.Background(), sys, tr, s, dir, nil, Options{Workers: 1}, &r)
 				if !errors.Is(err, errno) || errors.Is(err, ErrMode) {
 					t.Errorf("%v, want the error of the clone", err)
 				}
@@ -305,7 +315,7 @@ func TestBuildShort(t *testing.T) {
 		check(t, os.Remove(s.BlobPath(digest.Of([]byte(demo[path])))))
 		check(t, os.WriteFile(s.BlobPath(digest.Of([]byte(demo[path]))), []byte("x ="), 0o444))
 		dir := filepath.Join(t.TempDir(), "venv")
-		err := build(context.Background(), tr, s, dir, nil, Options{Mode: Copy}, new(Report))
+		err := build(context.Background(), kernel, tr, s, dir, nil, Options{Mode: Copy}, new(Report))
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, want an error that names it", path, err)
 		}
@@ -314,7 +324,7 @@ func TestBuildShort(t *testing.T) {
 
 func TestBuildExists(t *testing.T) {
 	s := newStore(t)
-	err := build(context.Background(), s.tree(t, demo), s, t.TempDir(), nil, Options{}, new(Report))
+	err := build(context.Background(), kernel, s.tree(t, demo), s, t.TempDir(), nil, Options{}, new(Report))
 	if !errors.Is(err, fs.ErrExist) {
 		t.Errorf("into a directory that is there: %v, want %v", err, fs.ErrExist)
 	}
@@ -330,7 +340,7 @@ func TestBuildCancel(t *testing.T) {
 		cancel(nil)
 		return clone(from, dir, name, mode)
 	}
-	err := buildWith(ctx, sys, tr, s, filepath.Join(t.TempDir(), "venv"), nil, Options{}, new(Report))
+	err := build(ctx, sys, tr, s, filepath.Join(t.TempDir(), "venv"), nil, Options{}, new(Report))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want %v", err, context.Canceled)
 	}
@@ -372,12 +382,12 @@ func TestBuildReuse(t *testing.T) {
 			old, tr := s.tree(t, demo), s.tree(t, next)
 			base := t.TempDir()
 			from := &previous{old, filepath.Join(base, "old"), test.was}
-			check(t, buildWith(context.Background(), copyClone(), old, s, from.dir, nil, Options{Mode: test.was}, new(Report)))
+			check(t, build(context.Background(), copyClone(), old, s, from.dir, nil, Options{Mode: test.was}, new(Report)))
 			if test.edit != nil {
 				check(t, test.edit(filepath.Join(from.dir, unchanged)))
 			}
 			var r Report
-			check(t, buildWith(context.Background(), copyClone(), tr, s, filepath.Join(base, "new"), from, Options{Mode: test.now}, &r))
+			check(t, build(context.Background(), copyClone(), tr, s, filepath.Join(base, "new"), from, Options{Mode: test.now}, &r))
 			if r.Reused != test.want {
 				t.Errorf("%d files reused, want %d", r.Reused, test.want)
 			}

@@ -50,7 +50,7 @@ func TestBytecode(t *testing.T) {
 			code := fakeCode{t.TempDir(), map[digest.Digest]int{digest.Of([]byte(demo[one])): 1, digest.Of([]byte(demo[two])): 0}}
 			dir := filepath.Join(t.TempDir(), "venv")
 			var r Report
-			check(t, buildWith(context.Background(), copyClone(), tr, s, dir, nil, Options{Mode: mode, Bytecode: code}, &r))
+			check(t, build(context.Background(), copyClone(), tr, s, dir, nil, Options{Mode: mode, Bytecode: code}, &r))
 			expectTree(t, s, tr, dir)
 			if r.Bytecode != 2 {
 				t.Errorf("%d files of bytecode, want 2", r.Bytecode)

@@ -92,7 +92,7 @@ func TestClone(t *testing.T) {
 			before := used(t, base)
 			dir := filepath.Join(base, "venv")
 			var r Report
-			check(t, build(context.Background(), tr, s, dir, nil, Options{}, &r))
+			check(t, build(context.Background(), kernel, tr, s, dir, nil, Options{}, &r))
 			expectTree(t, s, tr, dir)
 			if r.Mode != "clone" || r.Cloned != 7 {
 				t.Errorf("%d files cloned in mode %s: %s", r.Cloned, r.Mode, r.Reason)
@@ -147,7 +147,7 @@ func TestPairs(t *testing.T) {
 			tr := s.tree(t, demo)
 			dir := filepath.Join(test.target(t, base), "venv")
 			var r Report
-			err := build(context.Background(), tr, s, dir, nil, Options{Mode: test.want}, &r)
+			err := build(context.Background(), kernel, tr, s, dir, nil, Options{Mode: test.want}, &r)
 			said := r.Reason
 			if test.used == 0 {
 				if !errors.Is(err, ErrMode) {

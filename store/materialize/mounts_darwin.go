@@ -1,18 +1,9 @@
 package materialize
 
-import (
-	"path/filepath"
-	"strings"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-// mountsBelow returns the mount points at and below a directory.
-func mountsBelow(dir string) ([]string, error) {
-	dir, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return nil, err
-	}
+// mountPoints returns the mount points that this process sees.
+func mountPoints() ([]string, error) {
 	n, err := unix.Getfsstat(nil, unix.MNT_NOWAIT)
 	if err != nil {
 		return nil, err
@@ -21,12 +12,9 @@ func mountsBelow(dir string) ([]string, error) {
 	if n, err = unix.Getfsstat(table, unix.MNT_NOWAIT); err != nil {
 		return nil, err
 	}
-	var points []string
-	for _, m := range table[:n] {
-		point := unix.ByteSliceToString(m.Mntonname[:])
-		if point == dir || strings.HasPrefix(point, dir+"/") {
-			points = append(points, point)
-		}
+	points := make([]string, n)
+	for i := range points {
+		points[i] = unix.ByteSliceToString(table[i].Mntonname[:])
 	}
 	return points, nil
 }

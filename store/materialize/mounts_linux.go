@@ -3,17 +3,12 @@ package materialize
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
 
-// mountsBelow returns the mount points at and below a directory.
-func mountsBelow(dir string) ([]string, error) {
-	dir, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return nil, err
-	}
+// mountPoints returns the mount points that this process sees.
+func mountPoints() ([]string, error) {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
@@ -24,10 +19,7 @@ func mountsBelow(dir string) ([]string, error) {
 		if len(fields) < 5 {
 			return nil, fmt.Errorf("/proc/self/mountinfo has the line %q", line)
 		}
-		point := unescape(fields[4])
-		if point == dir || strings.HasPrefix(point, dir+"/") {
-			points = append(points, point)
-		}
+		points = append(points, unescape(fields[4]))
 	}
 	return points, nil
 }

@@ -156,6 +156,16 @@ func (p *placement) refuseMounts() error {
 	return fmt.Errorf("%w: %q is a mount point: a directory can't take its place. Unmount it first (`sitefs umount %s`, if it is an environment), or choose another directory", ErrDest, points[0], points[0])
 }
 
+// mountsBelow returns the mount points at and below a directory.
+func mountsBelow(dir string) ([]string, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, err
+	}
+	points, err := mountPoints()
+	return slices.DeleteFunc(points, func(p string) bool { return p != dir && !strings.HasPrefix(p, dir+"/") }), err
+}
+
 // foreign decides about a directory whose mark can't be read because of err.
 func (p *placement) foreign(err error) error {
 	if p.o.Force {
@@ -227,7 +237,7 @@ func (p *placement) make(made string) error {
 	if p.old.tree != nil {
 		from = &previous{tree: p.old.tree, dir: p.dest, mode: p.old.mark.Mode}
 	}
-	if err := buildWith(p.ctx, p.sys, p.tree, p.src, made, from, p.o, &p.report); err != nil {
+	if err := build(p.ctx, p.sys, p.tree, p.src, made, from, p.o, &p.report); err != nil {
 		return err
 	}
 	mode, err := ParseMode(p.report.Mode)

@@ -4,8 +4,11 @@ package materialize
 // that fails.
 type system struct {
 	// clone makes the new file name in the directory dir share the bytes of the
-	// open file from. See [cloneSetsMode] for the mode that it gets.
+	// open file from, and gives it the mode, less the umask.
 	clone func(from, dir int, name string, mode uint32) error
+
+	// keepsMode says that a clone has the mode of its original instead.
+	keepsMode bool
 
 	// link makes name in the directory dir a hard link to the file old.
 	link func(old string, dir int, name string) error

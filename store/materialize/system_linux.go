@@ -6,10 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cloneSetsMode says that a clone has the mode that it was asked for, less the
-// umask, not that of the original.
-const cloneSetsMode = true
-
 var kernel = system{
 	clone:     fileClone,
 	link:      linkFile,
