@@ -6,12 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cloneSetsMode is false: clonefile gives the clone the mode, the times and the
-// extended attributes of the original.
-const cloneSetsMode = false
-
+// Clonefile gives the clone the mode, the times and the extended attributes of the
+// original.
 var kernel = system{
 	clone:     fileClone,
+	keepsMode: true,
 	link:      linkFile,
 	copyRange: copyFileRange,
 	exchange:  exchange,
