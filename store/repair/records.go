@@ -81,7 +81,7 @@ func (r *rescue) run(all []*verify.Distribution, found *verify.Result) error {
 	claimed := map[string]bool{}
 	var bad []*verify.Distribution
 	for _, d := range all {
-		if damaged(d, found, claimed) && r.isFromIndex(d) {
+		if damaged(d, found, claimed) && r.canBeHad(d) {
 			bad = append(bad, d)
 		}
 	}
@@ -167,13 +167,14 @@ func firstLine(name string) string {
 	return line
 }
 
-// isFromIndex reports whether an index has the package. If not it is not repaired.
-func (r *rescue) isFromIndex(d *verify.Distribution) bool {
+// canBeHad reports whether there is a wheel of the package somewhere: in an index, or
+// at the URL that it came from. If not it is not repaired.
+func (r *rescue) canBeHad(d *verify.Distribution) bool {
 	switch {
 	case d.Origin.Editable:
 		r.report.fail(d.String(), fmt.Errorf("it is installed from the sources at %s: install it again with -e", d.Origin.URL))
-	case d.Origin.URL != "":
-		r.report.fail(d.String(), fmt.Errorf("it came from %s and not from an index: install it again from there", d.Origin.URL))
+	case d.Origin.URL != "" && !d.Origin.IsWheel():
+		r.report.fail(d.String(), fmt.Errorf("it was built from %s: install it again from there", d.Origin.URL))
 	default:
 		return true
 	}

@@ -194,6 +194,18 @@ func TestRecords(t *testing.T) {
 			put(t, dir, info+"direct_url.json", `{"url": "file:///src", "dir_info": {"editable": true}}`)
 			drop(t, dir, site+"pkg/core.py")
 		}, Options{}, Report{Failed: []Reason{{"pkg 1.0", "it is installed from the sources at file:///src: install it again with -e"}}}, true},
+		{"built from sources", func(t *testing.T, dir string) {
+			put(t, dir, info+"direct_url.json", `{"url": "https://example.com/src.git", "vcs_info": {"vcs": "git", "commit_id": "f00"}}`)
+			drop(t, dir, site+"pkg/core.py")
+		}, Options{}, Report{Failed: []Reason{{"pkg 1.0", "it was built from https://example.com/src.git: install it again from there"}}}, true},
+		{"a wheel's URL", func(t *testing.T, dir string) {
+			direct := `{"url": "https://example.com/pkg-1.0-py3-none-any.whl", "archive_info": {}}`
+			put(t, dir, info+"direct_url.json", direct)
+			b, err := os.ReadFile(filepath.Join(dir, info+"RECORD"))
+			check(t, err)
+			put(t, dir, info+"RECORD", string(b)+row("pkg-1.0.dist-info/direct_url.json", direct))
+			drop(t, dir, site+"pkg/core.py")
+		}, Options{}, Report{Restored: []string{site + "pkg/core.py"}}, false},
 		{"nobody's", func(t *testing.T, dir string) {
 			drop(t, dir, "pyvenv.cfg")
 		}, Options{}, Report{Failed: []Reason{{"pyvenv.cfg", "no package lists it: make the environment again"}}}, true},

@@ -48,6 +48,9 @@ type Origin struct {
 	Editable bool // the package is a folder of sources elsewhere
 }
 
+// IsWheel reports whether the package came from a wheel of its own URL.
+func (o Origin) IsWheel() bool { return !o.Editable && strings.HasSuffix(o.URL, ".whl") }
+
 // String returns the name and the version.
 func (d *Distribution) String() string { return d.Name + " " + d.Version }
 

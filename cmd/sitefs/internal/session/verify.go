@@ -213,8 +213,8 @@ func (r *rescuer) fetchAll(ctx context.Context) {
 	}
 }
 
-// ask asks the resolver for the wheels of exactly those versions and puts them into
-// the store.
+// ask asks the resolver for the wheels of exactly those versions, or those at the
+// URLs that the packages came from, and puts them into the store.
 func (r *rescuer) ask(ctx context.Context, all []*verify.Distribution) error {
 	py, err := r.interpreter(ctx)
 	if err != nil {
@@ -223,7 +223,11 @@ func (r *rescuer) ask(ctx context.Context, all []*verify.Distribution) error {
 	req := resolve.Request{NoDeps: true, Python: py, Dir: r.session.Dir, Offline: r.session.Offline, Refresh: r.session.Refresh}
 	byName := map[string]*verify.Distribution{}
 	for _, d := range all {
-		with, err := lock.ParseWith(d.Name+"=="+d.Version, r.session.Dir)
+		requirement := d.Name + "==" + d.Version
+		if d.Origin.IsWheel() {
+			requirement = d.Name + " @ " + d.Origin.URL
+		}
+		with, err := lock.ParseWith(requirement, r.session.Dir)
 		if err != nil {
 			return err
 		}
