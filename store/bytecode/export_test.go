@@ -25,10 +25,11 @@ func TestOpenCode(t *testing.T) {
 			}
 		}
 	}
+	x := c.Export()
 	for _, name := range []string{"m.py", "bad.py", "torn.py", "absent.py"} {
 		for opt := range maxOpt + 1 {
 			s := e.source(t, name)
-			fd, size, err := c.OpenCode(s.Digest, s.Size, s.Mtime, opt)
+			fd, size, err := x.OpenCode(s.Digest, s.Size, s.Mtime, opt)
 			if level, ok := want[name]; !ok || level != opt {
 				if !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("%s at %d: %v, want %v", name, opt, err, fs.ErrNotExist)
@@ -47,11 +48,11 @@ func TestOpenCode(t *testing.T) {
 		}
 	}
 	s := e.source(t, "m.py")
-	if _, _, err := c.OpenCode(s.Digest, s.Size, s.Mtime+1, 0); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := x.OpenCode(s.Digest, s.Size, s.Mtime+1, 0); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("for another time: %v, want %v", err, fs.ErrNotExist)
 	}
 	for opt, want := range []string{"m.cpython-312.pyc", "m.cpython-312.opt-1.pyc", "m.cpython-312.opt-2.pyc"} {
-		if got := c.CodeName("m", opt); got != want {
+		if got := x.CodeName("m", opt); got != want {
 			t.Errorf("name at %d is %q, want %q", opt, got, want)
 		}
 	}

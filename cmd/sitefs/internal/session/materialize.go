@@ -28,10 +28,12 @@ func (s *Session) Materialize(ctx context.Context, env *Environment, dest string
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, lease.Close()) }()
-	if o.Bytecode, err = openBytecode(s.Store, env.Code); err != nil {
+	code, err := openBytecode(s.Store, env.Code)
+	if err != nil {
 		return nil, err
 	}
-	o.Version, o.Warn = s.Version, s.Warn
+	o.Bytecode = code.Export()
+	o.Version, o.Warn, o.Progress = s.Version, s.Warn, s.Progress
 	return materialize.Materialize(ctx, s.Store, env.Tree, dest, o)
 }
 
