@@ -68,6 +68,7 @@ var experiments = []experiment{
 	{"materialize", materializeTimes},
 	{"builds", builds},
 	{"disk", busyDisk},
+	{"faults", withFaults},
 }
 
 func run(ctx context.Context, args []string) (err error) {
