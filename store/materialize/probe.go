@@ -174,9 +174,9 @@ func (p *probe) choose(want Mode) (Mode, string, error) {
 			return Clone, fmt.Sprintf("clone: shares blocks between the store (%v) and the environment (%v)", f.Store, f.Target), nil
 		}
 		if want == Clone {
-			return 0, "", fmt.Errorf("%w: %s", ErrMode, f.refusal(Clone, f.Clone))
+			return 0, "", fmt.Errorf("%w: %s", ErrMode, f.refusal(Clone))
 		}
-		return Copy, "copy: " + f.refusal(Clone, f.Clone), nil
+		return Copy, "copy: " + f.refusal(Clone), nil
 	case Hardlink:
 		if f.Target.Type == "overlay" {
 			return 0, "", fmt.Errorf("%w: hardlink: the environment is on an overlay, which copies each file that is linked: use clone, copy or auto", ErrMode)
@@ -185,16 +185,30 @@ func (p *probe) choose(want Mode) (Mode, string, error) {
 			return 0, "", err
 		}
 		if f.Hardlink != 0 {
-			return 0, "", fmt.Errorf("%w: %s", ErrMode, f.refusal(Hardlink, f.Hardlink))
+			return 0, "", fmt.Errorf("%w: %s", ErrMode, f.refusal(Hardlink))
 		}
 	}
 	return want, fmt.Sprintf("%v: as asked for; the store is on %v, the environment on %v", want, f.Store, f.Target), nil
 }
 
-// refusal says what refused a mode, and the way out.
-func (f *Finding) refusal(m Mode, errno unix.Errno) string {
-	return fmt.Sprintf("%v from the store (%v) to the environment (%v): %s (%s): %s",
-		m, f.Store, f.Target, errnoName(errno), errno.Error(), f.remedy(m, errno))
+// Refused says why Clone or Hardlink can't be used, and what would make it work. Of one
+// that can be used both are "".
+func (f *Finding) Refused(m Mode) (why, remedy string) {
+	errno := f.Clone
+	if m == Hardlink {
+		errno = f.Hardlink
+	}
+	if errno == 0 {
+		return "", ""
+	}
+	why = fmt.Sprintf("%v from the store (%v) to the environment (%v): %s (%s)", m, f.Store, f.Target, errnoName(errno), errno.Error())
+	return why, f.remedy(m, errno)
+}
+
+// refusal says both in one sentence.
+func (f *Finding) refusal(m Mode) string {
+	why, remedy := f.Refused(m)
+	return why + ": " + remedy
 }
 
 // errnoName returns the name that strace and the manuals use.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sitefs/sitefs/store"
 	"github.com/sitefs/sitefs/store/materialize"
 )
@@ -44,27 +42,18 @@ func (m *Machine) links(context.Context) []Check {
 		}}
 	}
 	return []Check{
-		shares("clone", "file systems that share blocks", found.Clone, found, "none needed, `sitefs materialize` copies; btrfs, XFS, bcachefs, ZFS and APFS can clone"),
-		shares("hard links", "two directories of one file system", found.Hardlink, found, "none needed, `sitefs materialize` copies, or clones where it can"),
+		shares("clone", "file systems that share blocks", materialize.Clone, found),
+		shares("hard links", "two directories of one file system", materialize.Hardlink, found),
 	}
 }
 
-// shares says what the probe found of one way to share.
-func shares(name, wanted string, errno unix.Errno, found *materialize.Finding, instead string) Check {
-	c := Check{Name: name, Status: OK, Found: fmt.Sprintf("works from the store (%v) to %s (%v)", found.Store, found.Target.Path, found.Target), Wanted: wanted}
-	if errno == 0 {
-		return c
+// shares says what the probe found of one way to share. None is needed.
+func shares(name, wanted string, m materialize.Mode, found *materialize.Finding) Check {
+	why, remedy := found.Refused(m)
+	if why != "" {
+		return Check{Name: name, Status: Note, Found: why + "; `sitefs materialize` copies instead", Wanted: wanted, Fix: remedy}
 	}
-	c.Status = Note
-	c.Found = fmt.Sprintf("%s from the store (%v) to %s (%v): %v", unix.ErrnoName(errno), found.Store, found.Target.Path, found.Target, errno)
-	c.Fix = instead
-	switch {
-	case errno == unix.EXDEV && found.Store.Device != found.Target.Device:
-		c.Fix = "set SITEFS_STORE to a directory on the file system of the environments"
-	case errno == unix.EXDEV:
-		c.Fix = "set SITEFS_STORE to a directory beneath the mount point of the environments"
-	}
-	return c
+	return Check{Name: name, Status: OK, Found: fmt.Sprintf("works from the store (%v) to %s (%v)", found.Store, found.Target.Path, found.Target), Wanted: wanted}
 }
 
 // What an environment of 250 packages takes: 1.7 GB in 46,282 files and 8,505

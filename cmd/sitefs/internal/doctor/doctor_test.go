@@ -183,9 +183,9 @@ func TestChecks(t *testing.T) {
 		{"store read-only", "", func(m *Machine, _ fstest.MapFS) { m.OpenStore = func() error { return store.ErrReadOnly } },
 			"store", Warning, "read-only", "SITEFS_STORE"},
 		{"ext4 can't clone", "", finding("ext4", "8:1", "8:1", unix.EOPNOTSUPP),
-			"clone", Note, "(ext4, device 8:1)", "materialize` copies"},
+			"clone", Note, "EOPNOTSUPP (", "btrfs, XFS"},
 		{"two file systems", "", finding("btrfs", "8:1", "8:2", unix.EXDEV),
-			"clone", Note, "EXDEV", "on the file system of the environments"},
+			"clone", Note, "EXDEV", "on that of the environment"},
 		{"two mounts", "", finding("btrfs", "8:1", "8:1", unix.EXDEV),
 			"hard links", Note, "EXDEV", "beneath the mount point"},
 		{"probe fails", "", func(m *Machine, _ fstest.MapFS) {

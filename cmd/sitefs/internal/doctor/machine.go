@@ -32,6 +32,7 @@ type Machine struct {
 
 	UID              int
 	Home, User, Host string
+	RealHome         string // without symbolic links
 
 	Dir   string // where environments are to be, absolute; it need not be there
 	Store string
@@ -116,6 +117,9 @@ func New(version, dir string) (*Machine, error) {
 		if m.Home == "" {
 			m.Home = known.HomeDir
 		}
+	}
+	if m.RealHome, err = filepath.EvalSymlinks(m.Home); err != nil {
+		m.RealHome = m.Home // not there: nothing is in it
 	}
 	return m, nil
 }

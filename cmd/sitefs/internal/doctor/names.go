@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Names is what a file system takes for one name.
@@ -53,7 +55,7 @@ func (m *Machine) names(context.Context) []Check {
 	c := Check{Name: "file names", Status: OK, Found: "every name is a file of its own in " + dir, Wanted: "a file system that tells upper case from lower and accents from accents"}
 	n, err := m.Names(dir)
 	switch {
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
 		c.Status, c.Found = Note, "can't be tried: "+err.Error()
 		c.Fix = "sitefs doctor DIR, with a directory of yours"
 	case err != nil:

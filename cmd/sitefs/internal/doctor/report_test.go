@@ -68,9 +68,13 @@ func TestScrub(t *testing.T) {
 		{"/home/adam/x", "/home/adam/x"},
 		{"/srv/ada/x of ADA on engine.example.com, not on Engine2", "/srv/USER/x of USER on HOST, not on Engine2"},
 		{"ada ada ada:adapter", "USER USER USER:adapter"},
+		{"/data/ada/acme of grace, sudoing", "~/… of USER, sudoing"},
 		{"https://user:secret@example.com/x", "https://example.com/x"},
 	} {
-		if got := healthy("linux").scrub(c.text, nil); got != c.want {
+		m := healthy("linux")
+		m.RealHome = "/data/ada"
+		m.Getenv = env(map[string]string{"SUDO_USER": "grace"})
+		if got := m.scrub(c.text, nil); got != c.want {
 			t.Errorf("scrub(%q) is %q, want %q", c.text, got, c.want)
 		}
 	}
@@ -79,9 +83,11 @@ func TestScrub(t *testing.T) {
 // Names that everybody has are no secret, and a home that is / is everybody's.
 func TestScrubRoot(t *testing.T) {
 	m := healthy("linux")
-	m.Home, m.User, m.Host = "/", "root", "localhost"
-	const text = "as root: /usr/bin/x on localhost"
-	if got := m.scrub(text, []string{"/srv/a b"}); got != text {
-		t.Errorf("found %q, want %q", got, text)
+	m.User, m.Host = "root", "localhost"
+	for _, m.Home = range []string{"", "/"} {
+		const text = "as root: /usr/bin/x on localhost"
+		if got := m.scrub(text, []string{"/srv/a b"}); got != text {
+			t.Errorf("home %q: found %q, want %q", m.Home, got, text)
+		}
 	}
 }

@@ -19,42 +19,51 @@ var userinfo = regexp.MustCompile(`://[^/\s"'@]+@`)
 // but for the hidden folders of programs; their name and that of the machine;
 // passwords. Dirs are paths that may be in it.
 func (m *Machine) scrub(text string, dirs []string) string {
-	for _, p := range m.inHome(dirs) {
-		text = strings.ReplaceAll(text, p, "~/…")
-	}
-	if len(m.Home) > 1 { // not that of a system's user, which is /
-		home := regexp.MustCompile(regexp.QuoteMeta(m.Home) + "[^" + separators + "]*")
-		text = home.ReplaceAllStringFunc(text, m.shorten)
+	for _, home := range []string{m.Home, m.RealHome} {
+		text = hideHome(text, home, dirs)
 	}
 	text = userinfo.ReplaceAllString(text, "://")
 	short, _, _ := strings.Cut(m.Host, ".")
-	text = hideName(text, m.Host, "HOST")
-	text = hideName(text, short, "HOST")
-	return hideName(text, m.User, "USER")
+	for _, n := range []struct{ name, as string }{
+		{m.Host, "HOST"}, {short, "HOST"}, {m.User, "USER"}, {m.Getenv("SUDO_USER"), "USER"},
+	} {
+		text = hideName(text, n.name, n.as)
+	}
+	return text
 }
 
-// inHome returns dirs and the folders above them that are in the home and have names
-// in which a path doesn't seem to end where it does, the longest first.
-func (m *Machine) inHome(dirs []string) []string {
-	var own []string
+func hideHome(text, home string, dirs []string) string {
+	if len(home) <= 1 { // a system's user has / for one, or none
+		return text
+	}
+	for _, dir := range ambiguous(home, dirs) {
+		text = strings.ReplaceAll(text, dir, "~/…")
+	}
+	path := regexp.MustCompile(regexp.QuoteMeta(home) + "[^" + separators + "]*")
+	return path.ReplaceAllStringFunc(text, func(path string) string { return shorten(path, home) })
+}
+
+// ambiguous returns those of dirs, and of the folders above them, that are in home and
+// have names in which a path seems to end before it does. The longest is first.
+func ambiguous(home string, dirs []string) []string {
+	var found []string
 	for _, dir := range dirs {
-		for strings.HasPrefix(dir, m.Home+"/") {
+		for ; strings.HasPrefix(dir, home+"/"); dir = filepath.Dir(dir) {
 			if strings.ContainsAny(dir, separators) {
-				own = append(own, dir)
+				found = append(found, dir)
 			}
-			dir = filepath.Dir(dir)
 		}
 	}
-	slices.SortFunc(own, func(a, b string) int { return len(b) - len(a) })
-	return own
+	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) })
+	return found
 }
 
 // separators end a path in a sentence.
 const separators = " \t\n\"'`:;,)"
 
-// shorten returns what is shown of a path that begins as the home does.
-func (m *Machine) shorten(path string) string {
-	below := path[len(m.Home):]
+// shorten returns what is shown of a path that begins as home does.
+func shorten(path, home string) string {
+	below := path[len(home):]
 	if next, _ := utf8.DecodeRuneInString(below); unicode.IsLetter(next) || unicode.IsDigit(next) {
 		return path // the home of another whose name is longer
 	}

@@ -106,16 +106,29 @@ func (t *trial) whole(ctx context.Context) error {
 
 // version returns the version of the package in the environment.
 func (t *trial) version() (string, error) {
-	found, err := filepath.Glob(filepath.Join(t.env(), "lib", "python*", "site-packages", packageName+"-*.dist-info"))
-	if err != nil || len(found) != 1 {
-		return "", fmt.Errorf("found %q, want one version of the package: %w", found, errors.Join(err, fs.ErrNotExist))
+	name, err := t.installed(packageName + "-*.dist-info")
+	if err != nil {
+		return "", err
 	}
-	return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), packageName+"-"), ".dist-info"), nil
+	return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(name), packageName+"-"), ".dist-info"), nil
+}
+
+// installed returns the path, relative to the trial's folder, of what matches pattern
+// in site-packages.
+func (t *trial) installed(pattern string) (string, error) {
+	found, err := fs.Glob(os.DirFS(t.dir), "env/lib/python*/site-packages/"+pattern)
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("found %q, want one %s", found, pattern)
+	}
+	if err != nil {
+		return "", err
+	}
+	return found[0], nil
 }
 
 // leftovers returns an error if more than the environment is where it was made.
 func (t *trial) leftovers() error {
-	left, err := filepath.Glob(filepath.Join(t.dir, ".env.sitefs-*"))
+	left, err := fs.Glob(os.DirFS(t.dir), ".env.sitefs-*")
 	if err == nil && len(left) > 0 {
 		err = fmt.Errorf("left behind: %q", left)
 	}
@@ -177,8 +190,8 @@ func (t *trial) fail(ctx context.Context) (Status, string, error) {
 	return OK, "the old environment is whole, and nothing is where nothing was", nil
 }
 
-// kills is how often a trial kills sitefs: first just after its start, last when it
-// may be done.
+// kills is how often a trial kills sitefs: first just after its start, last after one
+// and a half of the time that it takes, when it may be done.
 const kills = 10
 
 // kill kills sitefs while it writes.
@@ -190,7 +203,7 @@ func (t *trial) kill(ctx context.Context) (Status, string, error) {
 	took := time.Since(begun)
 	versions := map[string]int{}
 	for i := range kills {
-		if err := t.materializeFor(ctx, took*time.Duration(i+1)/kills, []wheelFile{t.old, t.new}[i%2]); err != nil {
+		if err := t.materializeFor(ctx, took*time.Duration(3*(i+1))/(2*kills), []wheelFile{t.old, t.new}[i%2]); err != nil {
 			return "", "", err
 		}
 		version, err := t.version()
@@ -218,11 +231,12 @@ func (t *trial) materializeFor(ctx context.Context, limit time.Duration, w wheel
 
 // verify breaks the environment as syncing services and people do.
 func (t *trial) verify(ctx context.Context) (Status, string, error) {
-	found, err := filepath.Glob(filepath.Join(t.env(), "lib", "python*", "site-packages", packageName))
-	if err != nil || len(found) != 1 {
-		return "", "", fmt.Errorf("found %q, want one package: %w", found, errors.Join(err, fs.ErrNotExist))
+	installed, err := t.installed(packageName)
+	if err != nil {
+		return "", "", err
 	}
-	missing, changed, conflict := filepath.Join(found[0], moduleName(1)), filepath.Join(found[0], moduleName(2)), filepath.Join(t.env(), "bin 2")
+	folder := filepath.Join(t.dir, installed)
+	missing, changed, conflict := filepath.Join(folder, moduleName(1)), filepath.Join(folder, moduleName(2)), filepath.Join(t.env(), "bin 2")
 	err = errors.Join(os.Remove(missing), os.Remove(changed), os.WriteFile(changed, []byte("edited\n"), 0o644), os.Mkdir(conflict, 0o755))
 	if err != nil {
 		return "", "", err
