@@ -35,6 +35,7 @@ type builder struct {
 	copyRange bool // the kernel can copy from the store to here
 	chmod     bool // what is made here doesn't get the mode that it is made with
 	linked    map[content]tree.ID
+	progress  Progress // may be nil
 
 	group  *errgroup.Group // directories that are filled by another goroutine
 	ctx    context.Context // ends with the first failure
@@ -50,7 +51,7 @@ func build(ctx context.Context, sys system, t *tree.Tree, src Source, dir string
 	if err := retry(func() error { return unix.Mkdir(dir, dirMode) }); err != nil {
 		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
-	b := &builder{tree: t, src: src, sys: sys, code: o.Bytecode, dir: dir, report: r}
+	b := &builder{tree: t, src: src, sys: sys, code: o.Bytecode, progress: o.Progress, dir: dir, report: r}
 	if err := b.prepare(ctx, from, o.Mode); err != nil {
 		return err
 	}
@@ -176,6 +177,9 @@ func (w *worker) directory(fd int, id tree.ID, a tree.Attr, old oldDir) error {
 		if err != nil {
 			code.close()
 			return w.pathError(child, err)
+		}
+		if w.progress != nil && ca.Kind != tree.Dir {
+			w.progress.Wrote(ca.Size)
 		}
 	}
 	code.close()

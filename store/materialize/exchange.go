@@ -134,7 +134,7 @@ func (s *site) replace(made string) error {
 // first, so that nobody starts in the rest.
 func (s *site) clear() error {
 	s.warn(fmt.Sprintf("%s is of a lower layer of an overlay, which can't rename it: it is removed, and for that long there is no environment", s.dest))
-	for _, name := range []string{"bin", "pyvenv.cfg"} {
+	for _, name := range []string{"bin/python", "bin", "pyvenv.cfg"} {
 		if err := removeAll(filepath.Join(s.dest, name)); err != nil {
 			return err
 		}

@@ -62,8 +62,16 @@ type Options struct {
 	DiscardExtra bool         // leave out what the user added to the old environment
 	Deep         bool         // read every file again and compare its digest
 	Workers      int          // directories that are written at a time; 0 means a good number
+	Progress     Progress     // may be nil
 	Version      string       // of the program, for the mark
 	Warn         func(string) // told in one sentence what the user should know; may be nil
+}
+
+// Progress is told how far a run is that has something to do.
+type Progress interface {
+	BeginWrite(size int64) // bytes in all
+	Wrote(size int64)      // so many more of them; calls may come at the same time
+	EndWrite()
 }
 
 // Bytecode has the .pyc files of sources.

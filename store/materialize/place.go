@@ -100,6 +100,14 @@ func (p *placement) run() error {
 		p.report.Files, p.report.Bytes, p.report.Kept = p.old.found.Files, p.old.found.Bytes, p.extra()
 		return nil
 	}
+	if p.o.Progress != nil {
+		root, err := p.tree.Stat(tree.Root)
+		if err != nil {
+			return err
+		}
+		p.o.Progress.BeginWrite(root.Size)
+		defer p.o.Progress.EndWrite()
+	}
 	made := p.newName()
 	err := p.make(made)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -547,4 +548,29 @@ func TestSiteLongName(t *testing.T) {
 	tr := s.store.tree(t, demo)
 	s.mustPut(tr, Options{})
 	s.expect(tr)
+}
+
+// A meter is a Progress that counts.
+type meter struct {
+	begun, ended int
+	size, wrote  atomic.Int64
+}
+
+func (m *meter) BeginWrite(size int64) { m.begun++; m.size.Add(size) }
+func (m *meter) Wrote(size int64)      { m.wrote.Add(size) }
+func (m *meter) EndWrite()             { m.ended++ }
+
+func TestMaterializeProgress(t *testing.T) {
+	s := newSpot(t)
+	tr := s.store.tree(t, demo)
+	m := new(meter)
+	s.mustPut(tr, Options{Progress: m})
+	// The paths in scripts have lengths of their own, and a symlink's target is bytes.
+	if size, wrote := m.size.Load(), m.wrote.Load(); m.begun != 1 || m.ended != 1 || size < bufferSize || wrote < size {
+		t.Errorf("begun %d, ended %d, %d of %d bytes", m.begun, m.ended, wrote, size)
+	}
+	s.mustPut(tr, Options{Progress: m})
+	if m.begun != 1 {
+		t.Error("began to write what is there already")
+	}
 }

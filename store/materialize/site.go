@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -87,7 +88,6 @@ func (s *site) takeLock(ctx context.Context) (*os.File, error) {
 			return nil, err
 		}
 		if err := s.wait(ctx, f); err != nil {
-			f.Close()
 			return nil, err
 		}
 		var st unix.Stat_t
@@ -102,24 +102,37 @@ func (s *site) takeLock(ctx context.Context) (*os.File, error) {
 	}
 }
 
-// wait locks f. It says whom it waits for.
+// wait locks f, or closes it. It says whom it waits for.
 func (s *site) wait(ctx context.Context, f *os.File) error {
 	err := retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
-	if err != unix.EWOULDBLOCK {
-		return err
+	if err == nil {
+		return nil
 	}
-	holder, err := os.ReadFile(f.Name())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err != unix.EWOULDBLOCK {
+		return errors.Join(err, f.Close())
+	}
+	holder, err := io.ReadAll(f)
+	if err != nil {
+		return errors.Join(err, f.Close())
 	}
 	s.warn(fmt.Sprintf("process %s is at work on %s: waiting for it", bytes.TrimSpace(holder), s.dest))
-	done := make(chan error, 1)
-	go func() { done <- retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX) }) }()
+	locked := make(chan error)
+	go func() {
+		err := retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX) })
+		select {
+		case locked <- err:
+		case <-ctx.Done(): // nobody waits any more
+			f.Close()
+		}
+	}()
 	select {
-	case err := <-done:
+	case err := <-locked:
+		if err != nil {
+			f.Close()
+		}
 		return err
 	case <-ctx.Done():
-		return ctx.Err() // the goroutine ends with the process
+		return ctx.Err()
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package progress shows what a first run does: per wheel what is being done,
 // how far it is, how fast and for how long still, then the same of what is
-// compiled; without a terminal, one line when each begins and one when it is done.
+// compiled or written to a directory; without a terminal, one line when each begins and one when it is done.
 //
 // The invariant it keeps: what moves is gone when the work ends, and lines that
 // others write in between stay whole. It uses no colour, so NO_COLOR has
@@ -30,10 +30,11 @@ type Display struct {
 	moves bool // out is a terminal on which lines can be rewritten
 	now   func() time.Time
 
-	mu    sync.Mutex
-	board *board
-	tally *tally
-	bars  *bars // nil unless something moves
+	mu     sync.Mutex
+	board  *board
+	tally  *tally
+	volume *volume
+	bars   *bars // nil unless something moves
 }
 
 // New returns a Display on out, normally standard error. A quiet one shows

@@ -13,6 +13,7 @@ import (
 	"github.com/sitefs/sitefs/manifest/lock"
 	"github.com/sitefs/sitefs/store"
 	"github.com/sitefs/sitefs/store/fetch"
+	"github.com/sitefs/sitefs/store/materialize"
 	"github.com/sitefs/sitefs/store/resolve"
 )
 
@@ -34,6 +35,7 @@ type Session struct {
 type Progress interface {
 	fetch.Progress
 	CompileProgress
+	materialize.Progress
 }
 
 // A Request is what the user asked for.
