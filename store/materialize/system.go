@@ -1,7 +1,6 @@
 package materialize
 
-// A system is what the operating system does here. Tests put in one
-// that fails.
+// A system is what the operating system does here. Tests put in one that fails.
 type system struct {
 	// clone makes the new file name in the directory dir share the bytes of the
 	// open file from, and gives it the mode, less the umask.
