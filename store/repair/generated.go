@@ -57,10 +57,10 @@ const (
 	pipBody = 2
 )
 
-// entryPoints plans the scripts of entry points: those that RECORD lists, or all
-// if it has to be written anew.
+// entryPoints plans the scripts of entry points: those that RECORD lists, or all if
+// the installer hadn't listed them yet.
 func (m *mending) entryPoints() {
-	if m.anew {
+	if m.d.Broken != nil || !m.d.Finished {
 		for _, e := range m.info.EntryPoints {
 			m.script("bin/"+e.Name, m.bodiesOf(e))
 		}

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/wheel"
 	"github.com/sitefs/sitefs/store/verify"
 )
@@ -93,7 +92,7 @@ func (m *mending) compareRecord() error {
 		if !ok {
 			return fmt.Errorf("RECORD doesn't list %q", p)
 		}
-		if !f.Python && row.Sum.Algorithm == "sha256" && digest.Digest(row.Sum.Sum) != f.Digest {
+		if !f.Python && sum(row) != f.Digest {
 			return fmt.Errorf("RECORD lists another %q", p)
 		}
 	}
