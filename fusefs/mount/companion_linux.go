@@ -54,7 +54,8 @@ type companion struct {
 
 	mu      sync.Mutex
 	stopped bool
-	pid     int // of the process and its group; 0 if there is none
+	held    bool // see hold
+	pid     int  // of the process and its group; 0 if there is none
 }
 
 // newCompanion returns a companion that runs command, the path of a program and
@@ -117,13 +118,19 @@ func (c *companion) turn() {
 // hold ends the process, if there is one, and has none be started until release
 // is called.
 func (c *companion) hold() (release func()) {
-	for !c.serving.TryLock() {
-		if err := c.kill(); err != nil {
-			c.log.Printf("companion %q: %v", c.command, err)
-		}
-		runtime.Gosched()
+	c.setHeld(true) // a turn that begins before this has the lock starts nothing
+	if err := c.kill(); err != nil {
+		c.log.Printf("companion %q: %v", c.command, err)
 	}
+	c.serving.Lock()
+	c.setHeld(false)
 	return c.serving.Unlock
+}
+
+func (c *companion) setHeld(held bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = held
 }
 
 // asked waits until there is something to read for the companion. It returns
@@ -158,11 +165,12 @@ func (c *companion) serve() error {
 	return errors.Join(cmd.Wait(), err)
 }
 
-// start starts the process. It returns nil when it is too late for one.
+// start starts the process. It returns nil when it is too late for one, or too
+// early.
 func (c *companion) start() (*exec.Cmd, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped {
+	if c.stopped || c.held {
 		return nil, nil
 	}
 	cmd := exec.Command(c.command[0], c.command[1:]...)

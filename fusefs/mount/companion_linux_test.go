@@ -196,6 +196,22 @@ func TestCompanionDies(t *testing.T) {
 	})
 }
 
+func TestHeldCompanion(t *testing.T) {
+	c := testCompanion(t)
+	c.begin()
+	self, child := c.pids()
+	ends, childEnds := watch(t, self), watch(t, child)
+	release := c.hold()
+	ends()
+	childEnds()
+	c.hear(lost)
+	c.tell("again")
+	c.started(1)
+	release()
+	c.hear("again")
+	c.started(2)
+}
+
 // watch returns a function that fails unless the process ends.
 func watch(t *testing.T, pid int) (ends func()) {
 	t.Helper()
