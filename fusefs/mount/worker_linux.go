@@ -109,7 +109,10 @@ type worker struct {
 	rested  atomic.Int64 // how many requests were answered when memory was last given back
 
 	failed sync.Once
-	stopFD int // an eventfd; readable when the readers are to end
+
+	stopFD   int        // an eventfd; readable when the readers are to end
+	stopping sync.Mutex // held while it is written to
+	stopped  bool       // it is closed
 
 	parking atomic.Bool // what is not answered yet is left to a successor, to whom it is sent again
 	mu      sync.Mutex
@@ -199,14 +202,26 @@ func (w *worker) run(fd int, resend bool) {
 	}
 	w.add()
 	w.readers.Wait()
-	unix.Close(w.stopFD)
+	w.closeStop()
 	close(w.done)
 }
 
 // stop has the readers finish what they are at and end.
 func (w *worker) stop() {
-	// An eventfd is full after 2^64-2 writes.
-	_, _ = unix.Write(w.stopFD, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	w.stopping.Lock()
+	defer w.stopping.Unlock()
+	if !w.stopped {
+		// An eventfd is full after 2^64-2 writes.
+		_, _ = unix.Write(w.stopFD, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}
+}
+
+// closeStop closes stopFD, whose number may be another file's afterwards.
+func (w *worker) closeStop() {
+	w.stopping.Lock()
+	defer w.stopping.Unlock()
+	w.stopped = true
+	unix.Close(w.stopFD)
 }
 
 // interruptPause is between two attempts to interrupt what waits: a request may not

@@ -372,6 +372,28 @@ func noDescriptors(t *testing.T) {
 	})
 }
 
+// A worker that is parked when it has ended writes into nobody else's file.
+func TestStopAfterEnd(t *testing.T) {
+	w, err := newWorker(newSlowFS(), nil, log.New(io.Discard, "", 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := w.stopFD
+	w.closeStop()
+	other, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(other)
+	if other != number {
+		t.Skipf("the next descriptor is %d, not %d", other, number)
+	}
+	w.stop()
+	if n, err := unix.Read(other, make([]byte, 8)); err != unix.EAGAIN {
+		t.Errorf("read %d bytes, %v, want %v", n, err, unix.EAGAIN)
+	}
+}
+
 // A successor that would agree with the kernel on other terms is not to serve.
 func TestOtherInit(t *testing.T) {
 	_, w := startWorker(t, newSlowFS(), io.Discard)
