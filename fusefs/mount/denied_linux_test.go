@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -51,6 +53,51 @@ func TestExplain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Each way to mount says what may be behind a denial.
+func TestAttachExplains(t *testing.T) {
+	defer func(s surroundings) { here = s }(here)
+	here = surroundings{
+		read:  func(string) string { return "" },
+		magic: func(string) int64 { return unix.NFS_SUPER_MAGIC },
+	}
+	for name, attach := range map[string]func(dir string) (*device, error){
+		"attach":     func(dir string) (*device, error) { return attach(dir, false, RungMount) },
+		"attachOver": func(dir string) (*device, error) { return attachOver(dir, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if f, err := os.OpenFile(fuseDevice, os.O_RDWR, 0); err != nil {
+				t.Skipf("needs FUSE: %v", err)
+			} else {
+				f.Close()
+			}
+			dir := t.TempDir()
+			err := withoutCapabilities(func() error {
+				_, err := attach(dir)
+				return err
+			})
+			if !isDenied(err) || !strings.Contains(err.Error(), "is on NFS") {
+				t.Errorf("%v, want a denial, and that the place is on NFS", err)
+			}
+		})
+	}
+}
+
+// withoutCapabilities calls fn in a thread that has no capability, and ends it.
+func withoutCapabilities(fn func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var none [2]unix.CapUserData
+		if err := unix.Capset(&header, &none[0]); err != nil {
+			done <- err
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
 }
 
 // TestMagicOf: a mount point that isn't there yet is where it will be.

@@ -19,7 +19,12 @@ func moveBeneath(fd int, dir string) error {
 
 // attachOver mounts in the place of the mount on dir: beneath it, whereupon that
 // one is detached.
-func attachOver(dir string, allowOther bool) (d *device, err error) {
+func attachOver(dir string, allowOther bool) (*device, error) {
+	d, err := attachBeneath(dir, allowOther)
+	return d, here.explain(dir, err)
+}
+
+func attachBeneath(dir string, allowOther bool) (d *device, err error) {
 	fd, err := openDevice()
 	if err != nil {
 		return nil, err
