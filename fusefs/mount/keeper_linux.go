@@ -139,6 +139,7 @@ type child struct {
 	lost    chan struct{} // has an element when what it serves is gone
 	ended   chan struct{} // closed when the process has ended
 	state   *os.ProcessState
+	waiting error  // what went wrong in waiting for that end; then there is no state
 	fault   string // why it was killed, if that is its own fault
 }
 
@@ -195,10 +196,7 @@ func (k *keeper) watch(p *os.Process, l *link) *child {
 	go k.hear(c)
 	go func() {
 		defer close(c.ended)
-		var err error
-		if c.state, err = p.Wait(); err != nil {
-			k.log.Printf("waiting for worker %d: %v", p.Pid, err)
-		}
+		c.state, c.waiting = p.Wait()
 	}()
 	return c
 }
@@ -258,7 +256,7 @@ func (c *child) ready() error {
 		case !ok && c.killed():
 			err = errKilled
 		case !ok:
-			err = fmt.Errorf("the worker ended before it was ready: %s", c.state)
+			err = fmt.Errorf("the worker ended before it was ready: %s", c.reason())
 		}
 		return errors.Join(err, c.link.close())
 	case <-timer.C:
@@ -268,16 +266,22 @@ func (c *child) ready() error {
 
 // reason says why the worker ended.
 func (c *child) reason() string {
-	if c.fault != "" {
+	switch {
+	case c.fault != "":
 		return c.fault
+	case c.waiting != nil:
+		return fmt.Sprintf("nobody knows: %v", c.waiting)
 	}
 	return c.state.String()
 }
 
 // killed reports whether somebody killed the worker: that is no fault of its own.
 func (c *child) killed() bool {
+	if c.fault != "" || c.waiting != nil {
+		return false
+	}
 	status, ok := c.state.Sys().(syscall.WaitStatus)
-	return ok && c.fault == "" && status.Signaled() && status.Signal() == syscall.SIGKILL
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // begin starts the first worker, which opens what it serves while the mount is

@@ -3,7 +3,10 @@ package mount
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/sitefs/sitefs/fusefs/mount/internal/shared"
 )
 
 func TestStall(t *testing.T) {
@@ -37,6 +40,81 @@ func TestStall(t *testing.T) {
 				t.Errorf("%v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+// Between starts there is a pause, longer each time, unless something was answered
+// since the last.
+func TestRest(t *testing.T) {
+	const ms = time.Millisecond
+	tests := []struct {
+		name     string
+		answered []bool // since the start before
+		want     []time.Duration
+	}{
+		{"nothing is answered", make([]bool, 12), []time.Duration{
+			10 * ms, 20 * ms, 40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms, 1280 * ms, 2560 * ms, 5000 * ms, 5000 * ms, 5000 * ms,
+		}},
+		{"all is well between", []bool{true, true, true}, []time.Duration{0, 0, 0}},
+		{"it begins anew", []bool{false, false, true, false, false}, []time.Duration{10 * ms, 20 * ms, 0, 10 * ms, 20 * ms}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k, _ := restingKeeper(t)
+				for i, answered := range test.answered {
+					if answered {
+						k.memory.CountReply(opLookup, 0, 0, false)
+					}
+					start := time.Now()
+					k.rest()
+					if got := time.Since(start); got != test.want[i] {
+						t.Errorf("start %d: after %v, want %v", i, got, test.want[i])
+					}
+				}
+			})
+		})
+	}
+}
+
+// Nobody waits for the next start at a mount that is taken away.
+func TestRestEndsWithTheMount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, leave := restingKeeper(t)
+		k.pause = lastPause
+		time.AfterFunc(time.Second, leave)
+		start := time.Now()
+		k.rest()
+		if got := time.Since(start); got != time.Second {
+			t.Errorf("after %v, want %v", got, time.Second)
+		}
+	})
+}
+
+// restingKeeper returns a keeper that has only what rest needs.
+func restingKeeper(t *testing.T) (k *keeper, leave func()) {
+	t.Helper()
+	memory, file, err := shared.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaving := make(chan struct{})
+	t.Cleanup(func() {
+		if err := errors.Join(memory.Close(), file.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &keeper{memory: memory, leaving: leaving, pause: firstPause}, func() { close(leaving) }
+}
+
+// A worker of which nobody knows how it ended has ended all the same.
+func TestUnknownEnd(t *testing.T) {
+	c := &child{waiting: errors.New("no child processes")}
+	if c.killed() {
+		t.Error("it counts as killed by somebody")
+	}
+	if got, want := c.reason(), "nobody knows: no child processes"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
