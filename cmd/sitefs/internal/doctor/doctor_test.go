@@ -163,7 +163,7 @@ func TestChecks(t *testing.T) {
 		}, "kernel", Warning, "without resend: a mount ends", "update the kernel"},
 		{"no allow_other", "", func(m *Machine, files fstest.MapFS) {
 			files["etc/fuse.conf"].Data = []byte("#user_allow_other\n")
-		}, "allow_other", Note, "yours alone", "echo user_allow_other >>/etc/fuse.conf"},
+		}, "allow_other", Note, "yours alone", "echo user_allow_other >>/etc/fuse.conf, then mount with --allow-other; or have root mount, with --allow-other or by /etc/fstab; or"},
 		{"no Landlock", "", func(m *Machine, _ fstest.MapFS) {
 			m.Confined = func() []string { return []string{"capabilities", "no_new_privs", "seccomp"} }
 		}, "confinement", Warning, "by landlock, read", "lsm="},

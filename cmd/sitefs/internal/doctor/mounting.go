@@ -199,7 +199,7 @@ func (m *Machine) allowOther(context.Context) []Check {
 		}
 	}
 	c.Status, c.Found = Note, "no user_allow_other in "+fuseConf+": your mounts are yours alone"
-	c.Fix = "as root: echo user_allow_other >>" + fuseConf + "; then mount with --allow-other"
+	c.Fix = "as root: echo user_allow_other >>" + fuseConf + ", then mount with --allow-other; or have root mount, with --allow-other or by /etc/fstab; or let the service or the container mount for itself"
 	return []Check{c}
 }
 
