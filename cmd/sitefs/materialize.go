@@ -23,8 +23,7 @@ type materializing struct {
 	json    bool
 }
 
-func newMaterialize() *cobra.Command {
-	var m materializing
+func newMaterialize(m *materializing) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "materialize [-r LOCK… | --with REQ… | VENV | TREE] DEST",
 		Short: "Write an environment to a directory, whole or not at all",
@@ -74,7 +73,8 @@ func (m *materializing) run(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if m.options.Mode, err = m.linkMode(c); err != nil {
+	variable, err := m.linkMode(c)
+	if err != nil {
 		return err
 	}
 	if p := m.options.Prefix; p != "" && !filepath.IsAbs(p) {
@@ -86,6 +86,9 @@ func (m *materializing) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	r, err := s.Materialize(c.Context(), env, dest, m.options)
+	if errors.Is(err, materialize.ErrMode) && variable != "" {
+		return fmt.Errorf("%s is %q: %w", variable, m.options.Mode, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -115,22 +118,22 @@ func (m *materializing) arguments(args []string) (source, dest string, err error
 	return source, dest, err
 }
 
-// linkMode returns the mode that the flag names, else the environment.
-func (m *materializing) linkMode(c *cobra.Command) (materialize.Mode, error) {
+// linkMode takes the mode that the flag names, else that of a variable, whose name
+// it returns then.
+func (m *materializing) linkMode(c *cobra.Command) (variable string, err error) {
 	name, from := m.mode, "--link-mode"
 	if !c.Flags().Changed("link-mode") {
-		for _, variable := range []string{"SITEFS_LINK_MODE", "UV_LINK_MODE"} {
-			if value := os.Getenv(variable); value != "" {
-				name, from = value, variable
+		for _, v := range []string{"SITEFS_LINK_MODE", "UV_LINK_MODE"} {
+			if value := os.Getenv(v); value != "" {
+				variable, name, from = v, value, v
 				break
 			}
 		}
 	}
-	mode, err := materialize.ParseMode(name)
-	if err != nil {
-		return 0, usageError{fmt.Errorf("%s: %w", from, err)}
+	if m.options.Mode, err = materialize.ParseMode(name); err != nil {
+		return "", usageError{fmt.Errorf("%s: %w", from, err)}
 	}
-	return mode, nil
+	return variable, nil
 }
 
 // chosen returns the environment to write.

@@ -110,8 +110,10 @@ func (p *placement) run() error {
 	}
 	made := p.newName()
 	err := p.make(made)
-	if err != nil {
+	if err != nil && p.old.present {
 		err = fmt.Errorf("%q is as it was: %w", p.dest, err)
+	} else if err != nil {
+		err = fmt.Errorf("%q was not made: %w", p.dest, err)
 	} else {
 		err = p.put(made, p.old.present)
 	}
