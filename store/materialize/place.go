@@ -208,14 +208,17 @@ func (p *placement) compare() error {
 		return err
 	}
 	p.old.tree = t
-	p.old.found, err = verify.Tree(p.ctx, t, p.dest, p.verifyOptions(mark.Mode))
+	p.old.found, err = verify.Tree(p.ctx, t, p.dest, p.verifyOptions(mark.Mode, mark.Store))
 	return err
 }
 
-func (p *placement) verifyOptions(mode Mode) verify.Options {
+// verifyOptions returns those for an environment that was made from a store.
+func (p *placement) verifyOptions(mode Mode, store string) verify.Options {
 	o := verify.Options{Deep: p.o.Deep, Workers: p.o.Workers, Ignore: Own}
 	if mode == Symlink {
-		o.BlobPath = p.src.BlobPath
+		o.BlobPath = func(d digest.Digest) string {
+			return store + strings.TrimPrefix(p.src.BlobPath(d), p.src.Dir())
+		}
 	}
 	return o
 }
@@ -227,6 +230,7 @@ func (p *placement) unchanged() bool {
 		mark.Tree == p.tree.Digest() && mark.Prefix == p.o.Prefix &&
 		(p.o.Mode == Auto || p.o.Mode == mark.Mode) &&
 		(mark.Compiled || !p.o.Compiled) &&
+		(mark.Mode != Symlink || mark.Store == p.src.Dir()) &&
 		(len(p.extra()) == 0 || !p.o.DiscardExtra)
 }
 
@@ -279,7 +283,7 @@ func (p *placement) make(made string) error {
 
 // check compares what was made with the tree.
 func (p *placement) check(made string, mode Mode) error {
-	found, err := verify.Tree(p.ctx, p.tree, made, p.verifyOptions(mode))
+	found, err := verify.Tree(p.ctx, p.tree, made, p.verifyOptions(mode, p.src.Dir()))
 	if err != nil {
 		return err
 	}

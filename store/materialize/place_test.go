@@ -542,6 +542,20 @@ func TestMaterializeSymlinks(t *testing.T) {
 	}
 }
 
+// TestMaterializeOtherStore: symlinks lead to the store that was asked, and those to
+// another one are nothing that the user wrote.
+func TestMaterializeOtherStore(t *testing.T) {
+	s := newSpot(t)
+	tr := s.store.tree(t, demo)
+	s.mustPut(tr, Options{Mode: Symlink})
+	s.store = newStore(t)
+	s.store.tree(t, demo)
+	if r := s.mustPut(tr, Options{Mode: Symlink}); r.Unchanged || len(s.warned) > 0 {
+		t.Errorf("from another store: %+v, warnings %q", r, s.warned)
+	}
+	s.expect(tr)
+}
+
 func TestSiteLongName(t *testing.T) {
 	s := newSpot(t)
 	s.dest = filepath.Join(filepath.Dir(s.dest), strings.Repeat("n", unix.NAME_MAX))
