@@ -98,7 +98,7 @@ func (s *Store) hasLink(a tree.Attr) (bool, error) {
 
 // makeLinks makes inode n for each file.
 func (s *Store) makeLinks(ctx context.Context, files []tree.Attr, n int) (err error) {
-	if err := s.checkLinkSpace(files); err != nil {
+	if err := s.checkLinkSpace(len(files)); err != nil {
 		return err
 	}
 	st, err := s.newStage()
@@ -128,16 +128,14 @@ func (s *Store) makeLinks(ctx context.Context, files []tree.Attr, n int) (err er
 	return s.diskError(st.Place(step))
 }
 
-func (s *Store) checkLinkSpace(files []tree.Attr) error {
-	var n need
-	for _, a := range files {
-		n.add(a.Size)
+// checkLinkSpace sees that there are inodes for so many files. Their bytes may well
+// be shared with the blobs.
+func (s *Store) checkLinkSpace(files int) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return fmt.Errorf("statfs %q: %w", s.dir, err)
 	}
-	release, err := (&budget{store: s}).promise("second copies for hard links", n)
-	if err == nil {
-		release()
-	}
-	return err
+	return s.checkSpace("what hard links lead to", need{files: int64(files)}, &st)
 }
 
 // stageLink copies a blob, by its blocks if the file system can.
