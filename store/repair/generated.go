@@ -112,7 +112,7 @@ func (m *mending) bodiesOf(e wheel.EntryPoint) []string {
 	return scripts
 }
 
-// eachHead returns rest behind each first line that the environment's scripts have.
+// eachHead returns rest behind each beginning that the environment's scripts have.
 func (m *mending) eachHead(rest string) []string {
 	var texts []string
 	for _, head := range m.heads {

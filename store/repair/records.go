@@ -1,15 +1,19 @@
 package repair
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/manifest/wheel"
 	"github.com/sitefs/sitefs/store/verify"
@@ -137,34 +141,72 @@ func (r *rescue) lookAround() {
 		return strings.TrimSpace(key) == "uv"
 	})
 	bin := filepath.Join(r.dir, "bin")
-	for _, python := range []string{"python", "python3"} {
-		r.heads = append(r.heads, "#!"+bin+"/"+python)
-	}
+	r.heads = r.usualHeads(bin)
 	entries, err := os.ReadDir(bin)
 	if err != nil {
 		return // then there is no script to learn from
 	}
 	for _, e := range entries {
-		if head := firstLine(filepath.Join(bin, e.Name())); strings.HasPrefix(head, "#!") && strings.Contains(head, "/bin/python") && !slices.Contains(r.heads, head) {
+		if head := headOf(filepath.Join(bin, e.Name())); strings.Contains(head, "/bin/python") && !slices.Contains(r.heads, head) {
 			r.heads = append(r.heads, head)
 		}
 	}
 }
 
-// firstLine returns the first line of a file without its end, "" if there is none.
-func firstLine(name string) string {
+// maxShebang is how long a first line, its end included, may be before installers
+// take it for one that a kernel cuts off: BINPRM_BUF_SIZE was 128 until Linux 5.1.
+const maxShebang = 127
+
+// usualHeads returns what installers begin a script with that runs the Python in
+// bin, the one to write where nothing is recorded first: a line, or where a kernel
+// can't run that, three lines that sh and Python read each in its own way. There
+// uv quotes the path always and pip only if it must.
+func (r *rescue) usualHeads(bin string) []string {
+	var heads []string
+	for _, name := range []string{"python", "python3"} {
+		python := bin + "/" + name
+		line := "#!" + python
+		if len(line) < maxShebang && !strings.ContainsAny(python, " \t") {
+			heads = append(heads, line)
+			continue
+		}
+		pip, uv := python, "'"+strings.ReplaceAll(python, "'", `'"'"'`)+"'"
+		if strings.Contains(python, " ") {
+			pip = `"` + python + `"`
+		}
+		words := []string{pip, uv}
+		if r.uv {
+			words = []string{uv, pip}
+		}
+		for _, word := range words {
+			heads = append(heads, trampoline+word+" \"$0\" \"$@\"\n' '''")
+		}
+		heads = append(heads, line) // pip, for a script that a wheel ships
+	}
+	return heads
+}
+
+// trampoline begins the three lines.
+const trampoline = "#!/bin/sh\n'''exec' "
+
+// headOf returns what a script begins with, without the last line's end: its first
+// line, or three. It is "" if the file is none.
+func headOf(name string) string {
 	f, err := openRegular(name)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
-	var buf [512]byte // no kernel reads more of it
-	n, _ := f.Read(buf[:])
-	line, _, ok := strings.Cut(string(buf[:n]), "\n")
-	if !ok {
+	buf := make([]byte, unix.PathMax+len(trampoline)+maxShebang)
+	n, err := io.ReadFull(f, buf)
+	if notEnd(err) != nil || !bytes.HasPrefix(buf[:n], []byte("#!")) {
 		return ""
 	}
-	return line
+	lines := bytes.SplitN(buf[:n], []byte("\n"), 4)
+	if bytes.HasPrefix(buf[:n], []byte(trampoline)) && len(lines) == 4 {
+		return string(bytes.Join(lines[:3], []byte("\n")))
+	}
+	return string(lines[0])
 }
 
 // canBeHad reports whether there is a wheel of the package somewhere: in an index, or
