@@ -266,3 +266,61 @@ func TestWriteAheadBesideSync(t *testing.T) {
 	wg.Wait()
 	b.Close()
 }
+
+// TestCopy copies by the kernel, and from where it can't.
+func TestCopy(t *testing.T) {
+	content := strings.Repeat("0123456789", 20_000)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	from, pipe := open(t, file), pipeOf(t, content)
+	for name, from := range map[string]*os.File{"file": from, "pipe": pipe, "empty": open(t, os.DevNull)} {
+		t.Run(name, func(t *testing.T) {
+			want := content
+			if name == "empty" {
+				want = ""
+			}
+			root, b := newBatch(t)
+			f, err := b.Create()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := f.Copy(int(from.Fd()))
+			if err != nil || n != int64(len(want)) {
+				t.Errorf("copied %d bytes, %v, want %d", n, err, len(want))
+			}
+			if err := f.SetAttr(0o755, 1_600_000_000); err != nil {
+				t.Error(err)
+			}
+			staged, err := f.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(root, "stage", staged)
+			got, err := os.ReadFile(path)
+			if err != nil || string(got) != want {
+				t.Errorf("the file holds %d bytes, %v, want %d", len(got), err, len(want))
+			}
+			info, err := os.Stat(path)
+			if err != nil || info.Mode() != 0o755 || info.ModTime().Unix() != 1_600_000_000 {
+				t.Errorf("the file has mode %v and time %v, %v", info.Mode(), info.ModTime(), err)
+			}
+		})
+	}
+}
+
+// pipeOf returns the end of a pipe that content comes from.
+func pipeOf(t *testing.T, content string) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	go func() {
+		defer w.Close()
+		_, _ = io.WriteString(w, content) // what is missing is found by the reader
+	}()
+	return r
+}
