@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 )
 
 // environUsers lists the user's processes that were started with dir as their
@@ -19,7 +21,7 @@ func environUsers(dir string) []Process {
 			return ""
 		}
 		for v := range bytes.SplitSeq(env, []byte{0}) {
-			if venv, ok := bytes.CutPrefix(v, []byte("VIRTUAL_ENV=")); ok && samePlace(string(venv), dir) {
+			if venv, ok := bytes.CutPrefix(v, []byte("VIRTUAL_ENV=")); ok && others.samePlace(string(venv), dir) {
 				return "VIRTUAL_ENV"
 			}
 		}
@@ -27,13 +29,69 @@ func environUsers(dir string) []Process {
 	})
 }
 
-// samePlace reports whether path names dir, which has no symbolic links in it.
-func samePlace(path, dir string) bool {
-	if path == dir {
+// resolvePatience is for how long the path of another process is looked at. One that
+// takes longer is found in the kernel's cache the next time, or its disk is gone.
+const resolvePatience = 100 * time.Millisecond
+
+// resolver finds out where the paths of other processes lead. They may be on a
+// network disk whose server is gone, and a mount must not wait for that: it has
+// those who ask for its status or its end wait meanwhile.
+type resolver struct {
+	resolve func(path string) (string, error)
+
+	mu      sync.Mutex
+	pending map[string]bool // paths of which nothing has been heard yet
+}
+
+var others = resolver{resolve: resolve}
+
+// samePlace reports whether path names dir, which has no symbolic links in it. Of
+// one that can't be looked at in time it says so too: who may use a mount is taken
+// for one who does.
+func (r *resolver) samePlace(path, dir string) bool {
+	if !filepath.IsAbs(path) {
+		return false
+	}
+	if path = filepath.Clean(path); within(path, dir) {
+		return path == dir // what is below would be looked up in this very mount
+	}
+	if !r.begin(path) {
 		return true
 	}
-	real, err := resolve(path)
-	return err == nil && filepath.IsAbs(path) && real == dir
+	same := make(chan bool, 1)
+	go func() {
+		real, err := r.resolve(path)
+		r.finish(path) // first: the next process may have the same path
+		same <- err == nil && real == dir
+	}()
+	timer := time.NewTimer(resolvePatience)
+	defer timer.Stop()
+	select {
+	case s := <-same:
+		return s
+	case <-timer.C:
+		return true
+	}
+}
+
+// begin reports whether nobody waits for path yet: each that hangs takes a thread.
+func (r *resolver) begin(path string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending[path] {
+		return false
+	}
+	if r.pending == nil {
+		r.pending = make(map[string]bool)
+	}
+	r.pending[path] = true
+	return true
+}
+
+func (r *resolver) finish(path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.pending, path)
 }
 
 // fileUsers lists the processes that have something below dir open, as far as

@@ -245,6 +245,19 @@ func TestLeaseSurvivesExec(t *testing.T) {
 	}
 }
 
+// awaitEnvironment waits until others see the environment of a process that was just
+// started.
+func awaitEnvironment(t *testing.T, pid int) {
+	t.Helper()
+	eventually(t, testContext(t), func() string {
+		env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+		if len(env) == 0 {
+			return fmt.Sprint("no environment: ", err)
+		}
+		return ""
+	})
+}
+
 // A process may use the mount without a lease: daemons close what they inherit.
 func TestMountWaitsForItsUsers(t *testing.T) {
 	tests := []struct {
@@ -285,14 +298,7 @@ func TestMountWaitsForItsUsers(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, testContext(t), func() string {
-				// A moment after it was started a process has no environment yet.
-				env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "environ"))
-				if len(env) == 0 {
-					return fmt.Sprint("no environment: ", err)
-				}
-				return ""
-			})
+			awaitEnvironment(t, cmd.Process.Pid)
 			l.Close()
 			eventually(t, testContext(t), func() string {
 				if s := status(t, w); s.State != "warm" {

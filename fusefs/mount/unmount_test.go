@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -354,5 +355,38 @@ func inherit(t *testing.T, f *os.File) {
 	t.Helper()
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The environment of another process may be on a disk that doesn't answer.
+func TestUnmountBesideHangingDisk(t *testing.T) {
+	disk := newWant(t, serverConfig{Poison: true})
+	lease(t, disk)
+	w := newWant(t, serverConfig{})
+	l := lease(t, w)
+	unix.CloseOnExec(int(l.Fd()))
+	cmd := exec.Command("cat")
+	cmd.Env = append(os.Environ(), "VIRTUAL_ENV="+filepath.Join(disk.Dir, "lib/wait/env"))
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	awaitEnvironment(t, cmd.Process.Pid)
+	l.Close()
+	eventually(t, testContext(t), func() string {
+		if s := status(t, w); s.State != mount.StateWarm {
+			return "the mount is " + s.State
+		}
+		return ""
+	})
+	if err := mount.Unmount(testContext(t), w.Dir, false); err != nil {
+		t.Error(err)
+	}
+	stdin.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }
