@@ -490,9 +490,10 @@ func (k *keeper) resends() bool {
 	return !ok || canResend(reply)
 }
 
-// waiting reports whether a request waits for its answer.
+// waiting reports whether a request waits for its answer, or the end of the mount
+// for that of the worker.
 func (k *keeper) waiting() bool {
-	return k.poll()&unix.POLLIN != 0 || len(k.memory.InFlight()) > 0
+	return k.poll()&(unix.POLLIN|unix.POLLERR) != 0 || len(k.memory.InFlight()) > 0
 }
 
 // stall is a time in which requests wait and none is answered.
@@ -517,8 +518,11 @@ func (s *stall) lasts(answered int64, waiting bool, now time.Time, patience time
 // dump kills a worker that hangs, when it has written to the log what it is at.
 func (k *keeper) dump() {
 	c := k.child
-	k.log.Printf("worker %d answers nothing, although requests wait; this is what it is at:", c.process.Pid)
 	c.fault = "answered nothing, although requests waited"
+	if !k.connected() {
+		c.fault = "did not end with the mount"
+	}
+	k.log.Printf("worker %d %s; this is what it is at:", c.process.Pid, c.fault)
 	if err := c.process.Signal(syscall.SIGQUIT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		k.log.Printf("asking worker %d for its goroutines: %v", c.process.Pid, err)
 	}

@@ -286,6 +286,21 @@ func TestWorkerThatHangs(t *testing.T) {
 			t.Error("it is left")
 		}
 	})
+	t.Run("at the end of the mount", func(t *testing.T) {
+		w := newWant(t, serverConfig{Patience: patience})
+		lease(t, w)
+		s := status(t, w)
+		if err := syscall.Kill(s.WorkerPID, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		if err := mount.Unmount(testContext(t), w.Dir, true); err != nil {
+			t.Fatal(err)
+		}
+		checkGone(t, w, s.PID)
+		if alive(s.WorkerPID) {
+			t.Error("it is left")
+		}
+	})
 }
 
 // A successor that can't serve is tried again; what waits is answered then.
