@@ -72,7 +72,8 @@ type keeper struct {
 	again *time.Timer   // set while the worker can't serve what it should
 	every time.Duration // what it was set to
 
-	asking sync.Mutex // held while the worker is asked for a report
+	asking sync.Mutex // held while a status is filled, and the worker asked for a report
+	closed bool       // there is nothing to fill it from; guarded by asking
 	mu     sync.Mutex
 	child  *child
 }
@@ -118,6 +119,9 @@ func newKeeper(c Config, state string) (*keeper, error) {
 
 // close gives back what the keeper holds, when the worker has ended.
 func (k *keeper) close() error {
+	k.asking.Lock()
+	defer k.asking.Unlock()
+	k.closed = true
 	err := errors.Join(k.memory.Close(), k.file.Close())
 	if k.rescue != nil {
 		err = errors.Join(err, k.rescue.Close())
@@ -601,10 +605,8 @@ func (k *keeper) current() *child {
 const reportTimeout = time.Second
 
 // report asks the worker what the status has to show, with the paths of nodes.
-// There is nothing where it has just died.
+// There is nothing where it has just died. The caller holds asking.
 func (k *keeper) report(nodes []uint64) (message, bool) {
-	k.asking.Lock()
-	defer k.asking.Unlock()
 	c := k.current()
 	select {
 	case <-c.reports: // late
@@ -626,6 +628,11 @@ func (k *keeper) report(nodes []uint64) (message, bool) {
 
 // fill adds to a status what the keeper knows.
 func (k *keeper) fill(s *Status) {
+	k.asking.Lock()
+	defer k.asking.Unlock()
+	if k.closed {
+		return // the mount has ended since the status was asked for
+	}
 	waiting := stuck(k.memory.InFlight(), monotonic())
 	m, ok := k.report(nodesOf(waiting))
 	if ok {

@@ -118,6 +118,22 @@ func TestUnknownEnd(t *testing.T) {
 	}
 }
 
+// A status may be asked for in the moment in which the mount ends.
+func TestFillAfterClose(t *testing.T) {
+	k, err := newKeeper(Config{Worker: []string{"/bin/false"}}, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.close(); err != nil {
+		t.Fatal(err)
+	}
+	var s Status
+	k.fill(&s)
+	if s.WorkerPID != 0 {
+		t.Errorf("worker %d, want none", s.WorkerPID)
+	}
+}
+
 func TestCanResend(t *testing.T) {
 	reply := make([]byte, outHeaderSize+64)
 	if canResend(reply) || canResend(nil) {
