@@ -39,7 +39,7 @@ func TestKilledRepair(t *testing.T) {
 			dry := repair(t, h, clone(t, h, broken, "dry-"+installer), faults.Answer{}, 0)
 			verify(t, h, "--deep", filepath.Join(h.Dir, "dry-"+installer))
 			for i, answer := range []faults.Answer{{Kill: true}, {Errno: syscall.EIO}, {Kill: true}, {Errno: syscall.ENOSPC}} {
-				const trials = 4
+				const trials = 2
 				for j := range trials {
 					at := 1 + (j*4+i)*len(dry)/(4*trials)
 					dir := clone(t, h, broken, fmt.Sprintf("%s-%d-%d", installer, i, j))

@@ -105,7 +105,7 @@ func TestKilledInstall(t *testing.T) {
 			calls := run(t, h, dry, 0)
 			checkWhole(t, h, dry)
 
-			const trials = 10
+			const trials = 6
 			silent := 0
 			for i := range trials {
 				dir := newVenv(t, h, fmt.Sprint("venv", i))
