@@ -24,6 +24,9 @@ const rootsFolder = "roots"
 // on. One that needed those of another tree before is a root of both, since only
 // the caller knows when it is replaced.
 func (s *Store) AddRoot(dir string, d digest.Digest) error {
+	if err := s.Writable(); err != nil {
+		return err
+	}
 	r := Root{dir, d}
 	text, err := json.Marshal(r)
 	if err != nil {

@@ -183,3 +183,15 @@ func TestCopiesAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A copy that is there serves from a store that can't be written to any more.
+func TestCopyReadOnly(t *testing.T) {
+	p := newPerson(t, user)
+	p.setenv("SITEFS_MOUNT", "copy")
+	version := inEnv("python", "-c", "import alpha; print(alpha.version)")
+	p.output(version...)
+	p.output("sh", "-c", `cd "$SITEFS_STORE" && chmod a-w . copies`)
+	if out := p.output(version...); out != "1.0" {
+		t.Errorf("from the copy: %q", out)
+	}
+}

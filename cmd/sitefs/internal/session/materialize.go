@@ -10,6 +10,7 @@ import (
 
 	"github.com/sitefs/sitefs/fusefs/mount"
 	"github.com/sitefs/sitefs/manifest/digest"
+	"github.com/sitefs/sitefs/manifest/tree"
 	"github.com/sitefs/sitefs/store/materialize"
 )
 
@@ -43,11 +44,11 @@ func (s *Session) Named(ctx context.Context, name string) (*Environment, error) 
 	if _, err := digest.Parse(name); err == nil {
 		return s.Stored(ctx, name)
 	}
-	tree, err := s.treeAt(ctx, s.absolute(name))
+	shown, err := s.treeAt(ctx, s.absolute(name))
 	if err != nil {
 		return nil, err
 	}
-	return s.Stored(ctx, tree)
+	return s.Stored(ctx, shown)
 }
 
 // treeAt returns the tree that a directory shows.
@@ -82,10 +83,42 @@ const copiesFolder = "copies"
 // can have. It is made once and stays.
 func (s *Session) enterCopy(ctx context.Context, env *Environment) (*Lease, error) {
 	dir := filepath.Join(s.Store.Dir(), copiesFolder, env.Tree.String())
-	r, err := s.Materialize(ctx, env, dir, materialize.Options{})
+	t, err := s.Store.OpenTree(env.Tree, dir)
 	if err != nil {
+		return nil, err
+	}
+	files, size, err := measure(t)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.provideCopy(ctx, env, dir); err != nil {
 		return nil, fmt.Errorf("copy the environment: %w", err)
 	}
-	s.Warn(fmt.Sprintf("the environment is a copy, not a view: %d files, %.1f MB, in %s", r.Files, float64(r.Bytes)/1e6, dir))
+	s.Warn(fmt.Sprintf("the environment is a copy, not a view: %d files, %.1f MB, in %s", files, float64(size)/1e6, dir))
 	return &Lease{Prefix: dir, Prompt: env.Name}, nil
+}
+
+// provideCopy makes the copy, or makes it whole. In a store that can't be written to
+// it has to be there.
+func (s *Session) provideCopy(ctx context.Context, env *Environment, dir string) error {
+	if err := s.Store.Writable(); err != nil {
+		if _, merr := materialize.ReadMark(dir); merr == nil {
+			return nil
+		}
+		return err
+	}
+	_, err := s.Materialize(ctx, env, dir, materialize.Options{})
+	return err
+}
+
+// measure counts the files of a tree and their bytes.
+func measure(t *tree.Tree) (files int, size int64, err error) {
+	err = t.Walk(func(_ string, _ tree.ID, a tree.Attr) error {
+		if a.Kind != tree.Dir {
+			files++
+			size += a.Size
+		}
+		return nil
+	})
+	return files, size, err
 }
