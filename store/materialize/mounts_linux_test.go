@@ -34,6 +34,28 @@ func TestMaterializeMountPoint(t *testing.T) {
 	}
 }
 
+// TestMaterializeStuckLeftover: what can't be removed is said, and keeps nobody from an
+// environment.
+func TestMaterializeStuckLeftover(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may mount")
+	}
+	s := newSpot(t)
+	tr := s.store.tree(t, demo)
+	stuck := filepath.Join(filepath.Dir(s.dest), ".venv.sitefs-0123456789")
+	check(t, os.Mkdir(stuck, 0o755))
+	if err := unix.Mount("tmpfs", stuck, "tmpfs", 0, ""); err != nil {
+		t.Skipf("mount: %v", err)
+	}
+	s.mustPut(tr, Options{})
+	if got := strings.Join(s.warned, "\n"); !strings.Contains(got, stuck) {
+		t.Errorf("warnings %q, want one of %q", got, stuck)
+	}
+	check(t, unix.Unmount(stuck, 0))
+	s.mustPut(tr, Options{})
+	s.expect(tr)
+}
+
 func TestUnescape(t *testing.T) {
 	for in, want := range map[string]string{
 		`/a\040b`:     "/a b",

@@ -110,17 +110,16 @@ func (p *placement) run() error {
 	}
 	made := p.newName()
 	err := p.make(made)
-	if err != nil && p.old.present {
-		err = fmt.Errorf("%q is as it was: %w", p.dest, err)
-	} else if err != nil {
-		err = fmt.Errorf("%q was not made: %w", p.dest, err)
-	} else {
+	switch {
+	case err == nil:
 		err = p.put(made, p.old.present)
+	case p.old.present:
+		err = fmt.Errorf("%q is as it was: %w", p.dest, err)
+	default:
+		err = fmt.Errorf("%q was not made: %w", p.dest, err)
 	}
 	// What is left now is the old environment, or the new one that failed.
-	if serr := p.sweep(); serr != nil {
-		p.o.Warn(fmt.Sprintf("the next run tries again to remove what isn't needed any more: %v", serr))
-	}
+	p.sweepOrSay()
 	if err == nil {
 		p.tell()
 	}

@@ -157,10 +157,15 @@ func (s *site) recover() error {
 	if err := s.complete(); err != nil {
 		return fmt.Errorf("complete what an interrupted run began at %q: %w", s.dest, err)
 	}
-	if err := s.sweep(); err != nil {
-		return fmt.Errorf("remove what an interrupted run left: %w", err)
-	}
+	s.sweepOrSay()
 	return nil
+}
+
+// sweepOrSay is sweep for when nothing depends on it.
+func (s *site) sweepOrSay() {
+	if err := s.sweep(); err != nil {
+		s.warn(fmt.Sprintf("what isn't needed any more can't be removed, the next run tries again: %v", err))
+	}
 }
 
 // sweep removes what is of ours. None of it is in use: the lock is ours. What a
