@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,10 @@ var (
 // bin holds the program, python is the interpreter to use.
 var bin, python string
 
-func TestMain(m *testing.M) { sandbox.Main(m, &bin, &python) }
+func TestMain(m *testing.M) {
+	sandbox.MountsAlone()
+	sandbox.Main(m, &bin, &python)
+}
 
 // Whatever call fails, and wherever the run is killed, the target is the old
 // environment or the new one, and a second run makes the new one and takes away
@@ -51,9 +55,10 @@ func TestMaterialize(t *testing.T) {
 // nothing.
 type environment struct {
 	*sandbox.Home
-	dest, mode string
-	over       bool // over an old one
-	old, new   sandbox.Snapshot
+	dest     string
+	mode     string // the link mode, and flags
+	over     bool   // over an old one
+	old, new sandbox.Snapshot
 }
 
 // newEnvironment makes the wheels and both environments once, to know them.
@@ -106,7 +111,7 @@ func (e *environment) writeLocks(t *testing.T) {
 }
 
 func (e *environment) materialize(lock string) []string {
-	return []string{"sitefs", "materialize", "-r", lock, "--link-mode", e.mode, e.dest}
+	return slices.Concat([]string{"sitefs", "materialize", "-r", lock, "--link-mode"}, strings.Fields(e.mode), []string{e.dest})
 }
 
 func (e *environment) command(ctx context.Context, argv ...string) *exec.Cmd {

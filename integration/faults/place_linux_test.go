@@ -15,12 +15,12 @@ import (
 // A place is a pair of directories for the store and for environments.
 type place struct {
 	name  string
-	modes []string // link modes that work there
+	modes []string // link modes that work there, and flags
 	make  func(t *testing.T) (home, target string)
 }
 
 var places = []place{
-	{"ext4", []string{"copy", "hardlink", "symlink"}, oneMount("ext4")},
+	{"ext4", []string{"copy", "hardlink", "symlink", "hardlink --compile"}, oneMount("ext4")},
 	{"xfs", []string{"clone", "hardlink"}, oneMount("xfs")},
 	{"btrfs", []string{"clone", "copy"}, oneMount("btrfs")},
 	{"tmpfs", []string{"hardlink"}, func(t *testing.T) (string, string) {

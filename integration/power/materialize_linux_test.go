@@ -1,7 +1,9 @@
 package power
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +17,10 @@ import (
 // bin holds the program, python is the interpreter to use.
 var bin, python string
 
-func TestMain(m *testing.M) { sandbox.Main(m, &bin, &python) }
+func TestMain(m *testing.M) {
+	sandbox.MountsAlone()
+	sandbox.Main(m, &bin, &python)
+}
 
 // linkModes are those that a file system has.
 var linkModes = map[string][]string{
@@ -29,23 +34,28 @@ var linkModes = map[string][]string{
 func TestMaterialize(t *testing.T) {
 	sandbox.NeedSitefs(t)
 	eachFileSystem(t, func(t *testing.T, fs fileSystem) {
-		for _, mode := range linkModes[fs.name] {
-			t.Run(mode, func(t *testing.T) {
-				e := &environment{mode: mode, wheels: t.TempDir()}
-				e.writeLocks(t)
-				s := record(t, fs, e.prepare, e.run)
-				for _, err := range s.losses(t, e.check) {
-					t.Error(err)
-				}
-				s.wantDeafLosses(t, e.check)
-			})
+		modes := linkModes[fs.name]
+		for _, mode := range modes {
+			t.Run(mode+", over an old one", func(t *testing.T) { testLosses(t, fs, &environment{mode: mode, over: true}) })
 		}
+		t.Run(modes[0], func(t *testing.T) { testLosses(t, fs, &environment{mode: modes[0]}) })
 	})
+}
+
+func testLosses(t *testing.T, fs fileSystem, e *environment) {
+	e.wheels = t.TempDir()
+	e.writeLocks(t)
+	s := record(t, fs, e.prepare, e.run)
+	for _, err := range s.losses(t, e.check) {
+		t.Error(err)
+	}
+	s.wantDeafLosses(t, e.check)
 }
 
 // An environment is one that the program makes on the disk, where the store is too.
 type environment struct {
 	mode     string
+	over     bool   // over an old one
 	wheels   string // a directory of wheels and locks, on no disk that loses power
 	old, new sandbox.Snapshot
 }
@@ -91,13 +101,16 @@ func (e *environment) materialize(dir, lock, target string) error {
 }
 
 // prepare makes the new environment, to know it, and then the old one in its
-// place.
+// place, or leaves nothing.
 func (e *environment) prepare(dir string) (err error) {
 	if err := e.materialize(dir, "new.toml", "venv"); err != nil {
 		return err
 	}
 	if e.new, err = take(dir); err != nil {
 		return err
+	}
+	if !e.over {
+		return os.RemoveAll(filepath.Join(dir, "venv"))
 	}
 	if err := e.materialize(dir, "old.toml", "venv"); err != nil {
 		return err
@@ -121,7 +134,11 @@ func (e *environment) check(dir string, done bool) error {
 	return fmt.Errorf("the environment is not the new one: %s", why)
 }
 
+// take returns what is at the target: nothing at all is an empty snapshot.
 func take(dir string) (sandbox.Snapshot, error) {
+	if _, err := os.Lstat(filepath.Join(dir, "venv")); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	const mark = ".sitefs-venv" // says when it was made
 	return sandbox.TakeSnapshot(filepath.Join(dir, "venv"), func(path string) bool { return path == mark })
 }
