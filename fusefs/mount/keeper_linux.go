@@ -57,7 +57,6 @@ type keeper struct {
 	companion *companion
 	fd        int // of the device
 
-	leaving <-chan struct{} // closed when the mount was taken away
 	reloads chan reloading
 
 	once   sync.Once
@@ -302,9 +301,9 @@ func (k *keeper) abandon() error {
 }
 
 // serve has the first worker serve the device, and returns when the kernel and it
-// have agreed. Leaving is closed when the mount was taken away.
-func (k *keeper) serve(fd int, leaving <-chan struct{}) error {
-	k.fd, k.leaving = fd, leaving
+// have agreed.
+func (k *keeper) serve(fd int) error {
+	k.fd = fd
 	if err := k.child.ready(); err != nil {
 		return errors.Join(err, k.close())
 	}
@@ -362,15 +361,15 @@ func (k *keeper) run() {
 }
 
 // connected reports whether the mount is still there.
-func (k *keeper) connected() bool { return k.poll()&unix.POLLERR == 0 }
+func (k *keeper) connected() bool { return k.poll(0, 0)&unix.POLLERR == 0 }
 
-// poll asks what there is at the device: POLLIN for a request that nobody has
-// read, POLLERR when the mount has ended. It is asked for now and then only: who
-// waits there is woken by every request.
-func (k *keeper) poll() int16 {
-	fds := []unix.PollFd{{Fd: int32(k.fd), Events: unix.POLLIN}}
-	for {
-		if _, err := unix.Poll(fds, 0); err != unix.EINTR {
+// poll returns which of events there are at the device, or are within wait: POLLIN is
+// a request that nobody has read. POLLERR, the end of the mount, is always one of
+// them. While a worker serves nobody waits here, who would be woken by every request.
+func (k *keeper) poll(events int16, wait time.Duration) int16 {
+	fds := []unix.PollFd{{Fd: int32(k.fd), Events: events}}
+	for end := time.Now().Add(wait); ; wait = max(0, time.Until(end)) {
+		if _, err := unix.Poll(fds, int(wait.Milliseconds())); err != unix.EINTR {
 			return fds[0].Revents
 		}
 	}
@@ -472,19 +471,20 @@ func awaited(c *child, err error) (*child, error) {
 	return c, c.ready()
 }
 
-// rest waits before the next start, if nothing was answered since the last.
-func (k *keeper) rest() {
+// rest waits before the next start, or until the mount has ended. One that was
+// detached, but is used, has not.
+func (k *keeper) rest() { k.poll(0, k.nextPause()) }
+
+// nextPause returns how long to wait before the next start: not at all if something
+// was answered since the last.
+func (k *keeper) nextPause() time.Duration {
 	if answered := k.memory.Answered(); answered != k.answered {
 		k.answered, k.pause = answered, firstPause
-		return
+		return 0
 	}
-	timer := time.NewTimer(k.pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-k.leaving:
-	}
+	pause := k.pause
 	k.pause = min(2*k.pause, lastPause)
+	return pause
 }
 
 // resends reports whether the kernel sends requests again that a worker has left.
@@ -497,7 +497,7 @@ func (k *keeper) resends() bool {
 // waiting reports whether a request waits for its answer, or the end of the mount
 // for that of the worker.
 func (k *keeper) waiting() bool {
-	return k.poll()&(unix.POLLIN|unix.POLLERR) != 0 || len(k.memory.InFlight()) > 0
+	return k.poll(unix.POLLIN, 0) != 0 || len(k.memory.InFlight()) > 0
 }
 
 // stall is a time in which requests wait and none is answered.

@@ -2,8 +2,8 @@ package mount
 
 import (
 	"errors"
+	"os"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/sitefs/sitefs/fusefs/mount/internal/shared"
@@ -45,7 +45,7 @@ func TestStall(t *testing.T) {
 
 // Between starts there is a pause, longer each time, unless something was answered
 // since the last.
-func TestRest(t *testing.T) {
+func TestNextPause(t *testing.T) {
 	const ms = time.Millisecond
 	tests := []struct {
 		name     string
@@ -60,51 +60,52 @@ func TestRest(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				k, _ := restingKeeper(t)
-				for i, answered := range test.answered {
-					if answered {
-						k.memory.CountReply(opLookup, 0, 0, false)
-					}
-					start := time.Now()
-					k.rest()
-					if got := time.Since(start); got != test.want[i] {
-						t.Errorf("start %d: after %v, want %v", i, got, test.want[i])
-					}
+			k := restingKeeper(t)
+			for i, answered := range test.answered {
+				if answered {
+					k.memory.CountReply(opLookup, 0, 0, false)
 				}
-			})
+				if got := k.nextPause(); got != test.want[i] {
+					t.Errorf("start %d: after %v, want %v", i, got, test.want[i])
+				}
+			}
 		})
 	}
 }
 
-// Nobody waits for the next start at a mount that is taken away.
+// Nobody waits for the next start at a mount that has ended.
 func TestRestEndsWithTheMount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k, leave := restingKeeper(t)
-		k.pause = lastPause
-		time.AfterFunc(time.Second, leave)
-		start := time.Now()
-		k.rest()
-		if got := time.Since(start); got != time.Second {
-			t.Errorf("after %v, want %v", got, time.Second)
-		}
-	})
+	k := restingKeeper(t)
+	k.pause = time.Hour
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	k.fd = int(w.Fd())
+	if !k.connected() {
+		t.Error("it has ended at once")
+	}
+	time.AfterFunc(0, func() { r.Close() }) // as the kernel does to a device
+	k.rest()
+	if k.connected() {
+		t.Error("it goes on")
+	}
 }
 
 // restingKeeper returns a keeper that has only what rest needs.
-func restingKeeper(t *testing.T) (k *keeper, leave func()) {
+func restingKeeper(t *testing.T) *keeper {
 	t.Helper()
 	memory, file, err := shared.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaving := make(chan struct{})
 	t.Cleanup(func() {
 		if err := errors.Join(memory.Close(), file.Close()); err != nil {
 			t.Error(err)
 		}
 	})
-	return &keeper{memory: memory, leaving: leaving, pause: firstPause}, func() { close(leaving) }
+	return &keeper{memory: memory, pause: firstPause}
 }
 
 // A worker of which nobody knows how it ended has ended all the same.

@@ -235,7 +235,7 @@ func (e *estate) supervisor(c Config) (*supervisor, error) {
 	} else {
 		s.timer.Reset(e.Keep)
 	}
-	k.fd, k.leaving, k.answered = e.Device, s.goneCh, k.memory.Answered()
+	k.fd, k.answered = e.Device, k.memory.Answered()
 	go k.run()
 	e.reply()
 	return s, nil

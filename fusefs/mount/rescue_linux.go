@@ -136,8 +136,8 @@ func (o *orphan) end() error {
 
 // takeOver has a worker of this supervisor serve in the orphan's place. Where none
 // can the orphan serves on.
-func (k *keeper) takeOver(o *orphan, fd int, leaving <-chan struct{}) error {
-	k.fd, k.leaving = fd, leaving
+func (k *keeper) takeOver(o *orphan, fd int) error {
+	k.fd = fd
 	c, err := k.launch("")
 	if err != nil {
 		return fmt.Errorf("the mount is served, but its supervisor was killed and can't be replaced: %w", err)

@@ -236,7 +236,7 @@ func open(c Config) (s *supervisor, err error) {
 	}
 	s = newSupervisor(c, dev, number, k, socket, home)
 	served = true // the keeper cleans up after itself from here on
-	if err = k.serve(dev.fd, s.goneCh); err != nil {
+	if err = k.serve(dev.fd); err != nil {
 		s.timer.Stop()
 		return nil, err
 	}
@@ -320,7 +320,7 @@ func rescue(c Config, state string, socket *net.UnixListener, h home) (s *superv
 	}
 	s = newSupervisor(c, dev, number, k, socket, h)
 	s.rescued = true
-	if err := k.takeOver(o, dev.fd, s.goneCh); err != nil {
+	if err := k.takeOver(o, dev.fd); err != nil {
 		s.timer.Stop()
 		return nil, err
 	}

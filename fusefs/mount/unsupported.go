@@ -36,14 +36,14 @@ type keeper struct {
 
 func newKeeper(Config, string) (*keeper, error) { return nil, ErrNoFUSE }
 
-func (*keeper) begin() error                     { return ErrNoFUSE }
-func (*keeper) abandon() error                   { return nil }
-func (*keeper) serve(int, <-chan struct{}) error { return ErrNoFUSE }
-func (*keeper) replace(func() error) error       { return ErrNoFUSE }
-func (*keeper) close() error                     { return nil }
-func (*keeper) fill(*Status)                     {}
+func (*keeper) begin() error               { return ErrNoFUSE }
+func (*keeper) abandon() error             { return nil }
+func (*keeper) serve(int) error            { return ErrNoFUSE }
+func (*keeper) replace(func() error) error { return ErrNoFUSE }
+func (*keeper) close() error               { return nil }
+func (*keeper) fill(*Status)               {}
 
-func (*keeper) takeOver(*orphan, int, <-chan struct{}) error { return ErrNoFUSE }
+func (*keeper) takeOver(*orphan, int) error { return ErrNoFUSE }
 
 func (*supervisor) become(*net.UnixConn) error { return ErrNoFUSE }
 
