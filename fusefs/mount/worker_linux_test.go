@@ -426,6 +426,8 @@ func TestHandlerPanics(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), syscall.EIO.Error()) && !strings.Contains(strings.ToLower(string(out)), syscall.EIO.Error()) {
 		t.Errorf("%v, %s, want EIO", err, out)
 	}
+	w.stop()
+	<-w.done // a reply is counted when it was sent
 	if errs := w.memory.Faults(); errs != 1 {
 		t.Errorf("%d errors are counted, want 1", errs)
 	}
