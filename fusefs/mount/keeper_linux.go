@@ -243,28 +243,35 @@ func (c *child) abandon() error {
 	return errors.Join(err, c.link.close())
 }
 
-// ready waits until the worker has opened what it serves.
-func (c *child) ready() error {
-	timer := time.NewTimer(startTimeout)
+// ready waits until the worker has opened what it serves, for which it has so long.
+// One that can't has ended when ready returns.
+func (c *child) ready(within time.Duration) error {
+	timer := time.NewTimer(within)
 	defer timer.Stop()
+	var m message
 	select {
-	case m, ok := <-c.heard:
-		if m.Kind == kindReady {
-			c.confined = m.Confined
-			return nil
-		}
-		<-c.ended
-		err := errors.New(m.Reason)
-		switch {
-		case !ok && c.killed():
-			err = errKilled
-		case !ok:
-			err = fmt.Errorf("the worker ended before it was ready: %s", c.reason())
-		}
-		return errors.Join(err, c.link.close())
+	case m = <-c.heard: // or nothing more will be
 	case <-timer.C:
-		return errors.Join(fmt.Errorf("the worker has not opened what it serves in %v", startTimeout), c.abandon())
+		return errors.Join(fmt.Errorf("the worker has not opened what it serves in %v", within), c.abandon())
 	}
+	if m.Kind == kindReady {
+		c.confined = m.Confined
+		return nil
+	}
+	select {
+	case <-c.ended:
+	case <-timer.C:
+		return errors.Join(fmt.Errorf("the worker was to end, and has not in %v: %q", within, m.Reason), c.abandon())
+	}
+	err := errors.New(m.Reason)
+	switch {
+	case m.Kind == kindRefuse:
+	case c.killed():
+		err = errKilled
+	default:
+		err = fmt.Errorf("the worker ended before it was ready: %s", c.reason())
+	}
+	return errors.Join(err, c.link.close())
 }
 
 // reason says why the worker ended.
@@ -304,7 +311,7 @@ func (k *keeper) abandon() error {
 // have agreed.
 func (k *keeper) serve(fd int) error {
 	k.fd = fd
-	if err := k.child.ready(); err != nil {
+	if err := k.child.ready(startTimeout); err != nil {
 		return errors.Join(err, k.close())
 	}
 	k.handOver(k.child, false)
@@ -468,7 +475,7 @@ func awaited(c *child, err error) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, c.ready()
+	return c, c.ready(startTimeout)
 }
 
 // rest waits before the next start, or until the mount has ended. One that was

@@ -119,6 +119,36 @@ func TestUnknownEnd(t *testing.T) {
 	}
 }
 
+// A worker that neither serves nor ends is waited for no longer than it may take.
+func TestReadyIsBounded(t *testing.T) {
+	tests := []struct{ name, script string }{
+		{"says nothing", "exec sleep 1000"},
+		{"refuses", `printf '{"kind":"refuse","reason":"no"}' >&3; exec sleep 1000`},
+		{"hangs up", "exec 3>&-; exec sleep 1000"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			k, err := newKeeper(Config{Worker: []string{"/bin/sh", "-c", "head -c 1 <&3 >/dev/null; " + test.script}}, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.close()
+			c, err := k.spawn("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.ready(50 * time.Millisecond); err == nil {
+				t.Error("it is ready")
+			}
+			select {
+			case <-c.ended:
+			default:
+				t.Error("it is left")
+			}
+		})
+	}
+}
+
 // A status may be asked for in the moment in which the mount ends.
 func TestFillAfterClose(t *testing.T) {
 	k, err := newKeeper(Config{Worker: []string{"/bin/false"}}, t.TempDir())
