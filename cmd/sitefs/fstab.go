@@ -121,7 +121,7 @@ func (h *helper) option(o string) error {
 		h.flags = append(h.flags, "--offline")
 	case o == "noexec":
 		return errors.New("noexec would keep Python from loading compiled modules: add exec, after user or users too")
-	case strings.HasPrefix(name, "x-"), name == "X-mount", name == "comment", valued && name == "user",
+	case strings.HasPrefix(name, "x-"), strings.HasPrefix(name, "X-"), name == "comment", valued && name == "user",
 		!valued && slices.Contains(ignoredOptions, o):
 	default:
 		return fmt.Errorf("there is no option %q; there are allow_other, offline, store=DIR, and %s=…", o, strings.Join(helperFlags, "=…, "))

@@ -14,7 +14,7 @@ func TestParseHelper(t *testing.T) {
 		want string // the command line of sitefs, or a part of the error
 	}{
 		{"plain", "/a/pylock.toml /a/.venv -o rw", "mount --fstab -r /a/pylock.toml -- /a/.venv"},
-		{"fstab", "/l /d -o ro,nofail,x-systemd.automount,user=ada,_netdev", "mount --fstab -r /l -- /d"},
+		{"fstab", "/l /d -o ro,nofail,x-systemd.automount,X-mount.mkdir,user=ada,_netdev", "mount --fstab -r /l -- /d"},
 		{"flags", "/l /d -sn -v -t fuse.sitefs -N /proc/1/ns/mnt", "mount --fstab -r /l -- /d"},
 		{"options first", "-o python=3.12,allow_other -o uid=12,extra=a /l /d", "mount --fstab --python=3.12 --allow-other --uid=12 --extra=a -r /l -- /d"},
 		{"a tree", tree + " /d", "mount --fstab --tree " + tree + " -- /d"},
