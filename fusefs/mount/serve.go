@@ -153,7 +153,8 @@ func Fail(err error) error {
 	return errors.Join(err, writeReady(ready, err))
 }
 
-// open makes the mount, leaving nothing behind if it can't.
+// open returns the supervisor of the mount: one to be made, or one whose supervisor
+// was killed. It leaves nothing behind if it can't.
 func open(c Config) (s *supervisor, err error) {
 	over := startsOver()
 	if c.Dir, err = resolve(c.Dir); err != nil {
@@ -175,12 +176,15 @@ func open(c Config) (s *supervisor, err error) {
 	if s, err = rescue(c, state, socket, home); s != nil || err != nil {
 		return s, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, home.leave(socket, nil))
-		}
-	}()
-	k, err := newKeeper(c, state)
+	if s, err = create(c, socket, home, over); err != nil {
+		return nil, errors.Join(err, home.leave(socket, nil))
+	}
+	return s, nil
+}
+
+// create makes the mount, and has a worker get ready meanwhile.
+func create(c Config, socket *net.UnixListener, h home, over bool) (s *supervisor, err error) {
+	k, err := newKeeper(c, h.state)
 	if err != nil {
 		return nil, err
 	}
@@ -193,26 +197,15 @@ func open(c Config) (s *supervisor, err error) {
 			err = errors.Join(err, k.abandon())
 		}
 	}()
-	var made []string
-	if !over { // else the place is one already
-		if made, err = prepare(c.Dir, c.Avoid); err != nil {
-			return nil, err
-		}
+	made, err := settle(&c, h.state, over)
+	if err != nil {
+		return nil, err
 	}
-	// Where a server that died has made the mount point, it is still to go.
-	before, err := readInfo(state)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(err, removeDirs(made))
-	}
-	c.RemoveDir = c.RemoveDir || len(made) > 0 || before.RemoveDir
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, removeDirs(made))
 		}
 	}()
-	if err := writeInfo(state, infoOf(c, nil)); err != nil {
-		return nil, err
-	}
 	var dev *device
 	if over {
 		dev, err = attachOver(c.Dir, c.AllowOther)
@@ -231,16 +224,36 @@ func open(c Config) (s *supervisor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeInfo(state, infoOf(c, dev)); err != nil {
+	if err := writeInfo(h.state, infoOf(c, dev)); err != nil {
 		return nil, err
 	}
-	s = newSupervisor(c, dev, number, k, socket, home)
+	s = newSupervisor(c, dev, number, k, socket, h)
 	served = true // the keeper cleans up after itself from here on
 	if err = k.serve(dev.fd); err != nil {
 		s.timer.Stop()
 		return nil, err
 	}
 	return s, nil
+}
+
+// settle makes the mount point ready, notes what it is for, and returns the
+// directories that it has made.
+func settle(c *Config, state string, over bool) (made []string, err error) {
+	if !over { // else the place is one already
+		if made, err = prepare(c.Dir, c.Avoid); err != nil {
+			return nil, err
+		}
+	}
+	// Where a server that died has made the mount point, it is still to go.
+	before, err := readInfo(state)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, removeDirs(made))
+	}
+	c.RemoveDir = c.RemoveDir || len(made) > 0 || before.RemoveDir
+	if err := writeInfo(state, infoOf(*c, nil)); err != nil {
+		return nil, errors.Join(err, removeDirs(made))
+	}
+	return made, nil
 }
 
 // listenerOf returns the control socket of an inherited descriptor.
