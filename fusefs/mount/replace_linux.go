@@ -173,7 +173,7 @@ func inherited() (*estate, error) {
 	}
 	f := os.NewFile(uintptr(fd), "estate")
 	defer f.Close()
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxMessage))
+	b, err := io.ReadAll(f)
 	if err != nil {
 		return nil, err
 	}
