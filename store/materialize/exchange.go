@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -86,7 +87,7 @@ func (s *site) begun(made string) (err error) {
 
 // complete does what the journal says is to be done, if there is one.
 func (s *site) complete() error {
-	text, err := os.ReadFile(s.path(journalSuffix))
+	text, err := s.readJournal()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -109,6 +110,31 @@ func (s *site) complete() error {
 	return os.Remove(s.path(journalSuffix))
 }
 
+// journalMost is more than a journal is long.
+const journalMost = 4 << 10
+
+// readJournal returns the text of the journal. In a folder like /tmp anybody could
+// leave one, that would have us put his directory in the place of our environment.
+func (s *site) readJournal() (text []byte, err error) {
+	f, err := os.OpenFile(s.path(journalSuffix), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	var file, parent unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &file); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	if err := unix.Stat(s.parent, &parent); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: s.parent, Err: err}
+	}
+	// This user, root and who owns the folder may ask for that.
+	if !slices.Contains([]uint32{uint32(os.Geteuid()), 0, parent.Uid}, file.Uid) {
+		return nil, fmt.Errorf("%q is of user %d: have them complete it, or remove it", f.Name(), file.Uid)
+	}
+	return io.ReadAll(io.LimitReader(f, journalMost))
+}
+
 // replace is the two steps. Between them there is no environment, and never a
 // part of one that looks whole. If a step fails the old environment is put back.
 func (s *site) replace(made string) error {
@@ -116,7 +142,7 @@ func (s *site) replace(made string) error {
 	err := s.sys.rename(s.dest, aside)
 	if errors.Is(err, unix.EXDEV) {
 		if err := s.clear(); err != nil {
-			return err
+			return fmt.Errorf("the old environment is gone in part: %w: run the same again to complete it", err)
 		}
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, os.Remove(s.path(journalSuffix)))

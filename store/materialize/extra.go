@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,6 +72,9 @@ func (k *keeper) take(name string) error {
 	}
 	from, to := path.Join(k.from, name), path.Join(k.to, name)
 	info, err := k.root.Lstat(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the user removed it a moment ago
+	}
 	if err != nil {
 		return err
 	}
@@ -123,10 +127,24 @@ func (k *keeper) folder(name string, info fs.FileInfo) error {
 	if merge {
 		return nil
 	}
-	if err := k.root.Chtimes(to, info.ModTime(), info.ModTime()); err != nil {
+	return k.dress(to, info)
+}
+
+// dress gives what was made at to the owner, mode and time of its original. Whose a
+// file is only root can say.
+func (k *keeper) dress(to string, info fs.FileInfo) error {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+		if err := k.root.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
+			return err
+		}
+	}
+	if info.Mode().Type() == fs.ModeSymlink {
+		return nil // has no mode, and a time that nobody looks at
+	}
+	if err := k.root.Chmod(to, info.Mode()); err != nil { // after chown, which takes bits away
 		return err
 	}
-	return k.root.Chmod(to, info.Mode())
+	return k.root.Chtimes(to, info.ModTime(), info.ModTime())
 }
 
 // copy copies a file that can't be linked.
@@ -138,7 +156,10 @@ func (k *keeper) copy(from, to string, info fs.FileInfo) error {
 		if err != nil {
 			return err
 		}
-		return k.root.Symlink(target, to)
+		if err := k.root.Symlink(target, to); err != nil {
+			return err
+		}
+		return k.dress(to, info)
 	default:
 		return fmt.Errorf("it is neither a file nor a folder (%v) and can't be linked: remove it, or give --discard-extra", info.Mode().Type())
 	}
@@ -152,10 +173,10 @@ func (k *keeper) copy(from, to string, info fs.FileInfo) error {
 		return err
 	}
 	_, err = io.Copy(w, r)
-	if err := errors.Join(err, w.Chmod(info.Mode()), w.Close()); err != nil {
+	if err := errors.Join(err, w.Close()); err != nil {
 		return err
 	}
-	return k.root.Chtimes(to, info.ModTime(), info.ModTime())
+	return k.dress(to, info)
 }
 
 // same reports whether two files hold the same.

@@ -451,6 +451,31 @@ func TestMaterializeJournal(t *testing.T) {
 	}
 }
 
+// TestMaterializeForeignJournal: in a folder like /tmp another user's journal could
+// put his directory in the place of our environment.
+func TestMaterializeForeignJournal(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to another user")
+	}
+	s := newSpot(t)
+	tr := s.store.tree(t, demo)
+	s.mustPut(tr, Options{})
+	site, err := openSite(context.Background(), kernel, s.dest, nil)
+	check(t, err)
+	made := site.newName()
+	check(t, os.Mkdir(made, 0o755))
+	check(t, site.begun(made))
+	site.close()
+	journal := site.path(journalSuffix)
+	check(t, os.Chown(journal, 12345, -1))
+	if _, err := s.put(tr, Options{}); err == nil || !strings.Contains(err.Error(), "is of user 12345") {
+		t.Errorf("error %v, want one that says whose the journal is", err)
+	}
+	check(t, os.Remove(journal))
+	s.mustPut(tr, Options{})
+	s.expect(tr)
+}
+
 // writeTree writes an environment without locking the spot.
 func (s *spot) writeTree(tr *tree.Tree) {
 	s.t.Helper()
