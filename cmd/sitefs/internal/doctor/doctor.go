@@ -13,7 +13,9 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // A Status is how grave a finding is.
@@ -38,10 +40,11 @@ type Check struct {
 	Fix string `json:"fix,omitempty"`
 }
 
-// Examine looks at everything, in the order in which to read it.
+// Examine looks at everything, and returns the checks in the order in which to read
+// them. It looks side by side: programs that are asked for their version take most
+// of the time.
 func (m *Machine) Examine(ctx context.Context) []Check {
-	var checks []Check
-	for _, look := range []func(context.Context) []Check{
+	looks := []func(context.Context) []Check{
 		m.mounting,
 		m.allowOther,
 		m.confinement,
@@ -56,10 +59,14 @@ func (m *Machine) Examine(ctx context.Context) []Check {
 		m.python,
 		m.resolver,
 		m.path,
-	} {
-		checks = append(checks, look(ctx)...)
 	}
-	return checks
+	found := make([][]Check, len(looks))
+	var wg sync.WaitGroup
+	for i, look := range looks {
+		wg.Go(func() { found[i] = look(ctx) })
+	}
+	wg.Wait()
+	return slices.Concat(found...)
 }
 
 // A FailedError names the checks that failed.

@@ -243,6 +243,37 @@ func TestChecks(t *testing.T) {
 	}
 }
 
+// The first resolver that works is told of, and no other is started.
+func TestResolver(t *testing.T) {
+	for _, c := range []struct {
+		works string // a command line
+		asked []string
+	}{
+		{"/usr/bin/uv --version", []string{"/usr/bin/uv --version"}},
+		{"/usr/bin/pip3 --version", []string{"/usr/bin/uv --version", "/usr/bin/pip --version", "/usr/bin/pip3 --version"}},
+		{"/usr/bin/python3 -m pip --version", []string{"/usr/bin/uv --version", "/usr/bin/pip --version", "/usr/bin/pip3 --version", "/usr/bin/python3 -m pip --version"}},
+	} {
+		t.Run(c.works, func(t *testing.T) {
+			m := healthy("linux")
+			var asked []string
+			m.Output = func(_ context.Context, program string, args ...string) (string, error) {
+				line := strings.Join(append([]string{program}, args...), " ")
+				asked = append(asked, line)
+				if line != c.works {
+					return "", errors.New("exit status 127")
+				}
+				return "that", nil
+			}
+			if got := m.resolver(t.Context()); len(got) != 1 || got[0].Status != OK || got[0].Found != "that" {
+				t.Errorf("found %+v, want that one", got)
+			}
+			if !slices.Equal(asked, c.asked) {
+				t.Errorf("asked %q, want %q", asked, c.asked)
+			}
+		})
+	}
+}
+
 // refusing lets nobody mount.
 func refusing(string) (mount.Kernel, error) {
 	return mount.Kernel{}, fmt.Errorf("%w: operation not permitted", mount.ErrNoFUSE)

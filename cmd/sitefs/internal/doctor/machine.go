@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,8 +24,8 @@ import (
 	"github.com/sitefs/sitefs/store/materialize"
 )
 
-// A Machine is what checks look at. New fills it with this one; a test puts in what
-// it wants to be found.
+// A Machine is what checks look at, several at a time. New fills it with this one; a
+// test puts in what it wants to be found.
 type Machine struct {
 	OS      string // as runtime.GOOS has it
 	Version string // of sitefs
@@ -100,7 +101,7 @@ func New(version, dir string) (*Machine, error) {
 	if m.Store, err = store.DefaultDir(); err != nil {
 		return nil, err
 	}
-	m.OpenStore = func() error { return openStore(m.Store) }
+	m.OpenStore = sync.OnceValue(func() error { return openStore(m.Store) })
 	m.Python = func(ctx context.Context) (*interp.Python, error) {
 		return interp.Find(ctx, interp.Request{Dir: m.existing(m.Dir)}, nil)
 	}

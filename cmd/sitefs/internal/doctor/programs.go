@@ -21,23 +21,25 @@ func (m *Machine) python(ctx context.Context) []Check {
 	return []Check{c}
 }
 
-// resolver looks for a program that resolves requirements.
+// resolver looks for a program that resolves requirements. One is enough, and pip
+// takes its time to tell its version.
 func (m *Machine) resolver(ctx context.Context) []Check {
 	c := Check{Name: "resolver", Status: OK, Wanted: "uv or pip, for --with; a lock file needs neither"}
-	var found []string
 	for _, program := range []string{"uv", "pip", "pip3"} {
 		path, err := m.LookPath(program)
 		if err != nil {
 			continue
 		}
-		if version, err := m.Output(ctx, path, "--version"); err == nil {
-			found = append(found, version)
+		if c.Found, err = m.Output(ctx, path, "--version"); err == nil {
+			return []Check{c}
 		}
 	}
-	c.Found = strings.Join(slices.Compact(found), "; ")
-	if found == nil {
-		c.Status, c.Found, c.Fix = Warning, "neither uv nor pip works", "install uv, or pip with: python -m ensurepip"
+	if p, err := m.Python(ctx); err == nil { // whose pip need not be on PATH
+		if c.Found, err = m.Output(ctx, p.Executable, "-m", "pip", "--version"); err == nil {
+			return []Check{c}
+		}
 	}
+	c.Status, c.Found, c.Fix = Warning, "neither uv nor pip works", "install uv, or pip with: python -m ensurepip"
 	return []Check{c}
 }
 
