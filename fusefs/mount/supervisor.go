@@ -399,9 +399,9 @@ func (s *supervisor) activated(pid int) []Process {
 }
 
 // users lists who uses the mount, each process once, for the process that asks:
-// those that hold leases, then those that hold files. A lease whose process ended was inherited by what
-// that process started, which has the mount as its VIRTUAL_ENV. The caller holds
-// mu.
+// those that hold leases, then those that hold files. A lease whose process ended
+// was inherited by what that process started, which has the mount as its
+// VIRTUAL_ENV. The caller holds mu.
 func (s *supervisor) users(asks int) []Process {
 	list := s.leaseList()
 	leases := len(list)

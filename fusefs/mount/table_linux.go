@@ -114,8 +114,8 @@ func isMounted(dir string) bool {
 }
 
 // detachDead detaches our mounts on dir whose server is dead, and what a [Switch]
-// that was killed has left, and reports whether there were any. One that is alive is an error: its server can't be
-// reached, but processes may use it.
+// that was killed has left, and reports whether there were any. One that is alive is
+// an error: its server can't be reached, but processes may use it.
 func detachDead(dir string) (found bool, err error) {
 	dir, err = resolve(dir)
 	if err != nil {
