@@ -59,6 +59,7 @@ type Options struct {
 	Bytecode     Bytecode     // may be nil
 	Compiled     bool         // Bytecode has every module that compiles
 	Force        bool         // replace a directory that isn't an environment of ours
+	InStore      bool         // the directory is one that the store has for environments
 	DiscardExtra bool         // leave out what the user added to the old environment
 	Deep         bool         // read every file again and compare its digest
 	Workers      int          // directories that are written at a time; 0 means a good number

@@ -45,7 +45,7 @@ func materializeOn(ctx context.Context, sys system, src Source, id digest.Digest
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPlace(dest, src.Dir()); err != nil {
+	if err := checkPlace(dest, src.Dir(), o.InStore); err != nil {
 		return nil, err
 	}
 	s, err := openSite(ctx, sys, dest, o.Warn)
@@ -60,12 +60,39 @@ func materializeOn(ctx context.Context, sys system, src Source, id digest.Digest
 	return &p.report, nil
 }
 
-// checkPlace refuses paths at which there can be no environment.
-func checkPlace(dest, store string) error {
-	if rel, err := filepath.Rel(dest, store); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+// checkPlace refuses paths at which there can be no environment, whichever symlinks
+// lead there.
+func checkPlace(dest, store string, inStore bool) error {
+	at, err := resolve(dest)
+	if err != nil {
+		return err
+	}
+	if store, err = resolve(store); err != nil {
+		return err
+	}
+	if within(store, at) {
 		return fmt.Errorf("%w: %q holds the store %q: choose another directory", ErrDest, dest, store)
 	}
+	if within(at, store) && !inStore {
+		return fmt.Errorf("%w: %q is in the store %q: choose another directory", ErrDest, dest, store)
+	}
 	return nil
+}
+
+// resolve returns path with what is there of it free of symlinks.
+func resolve(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return real, err
+	}
+	parent, err := resolve(filepath.Dir(path))
+	return filepath.Join(parent, filepath.Base(path)), err
+}
+
+// within reports whether path is dir or below it. Both are absolute.
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // A placement is one run of [Materialize], with the lock of its directory held.
@@ -178,7 +205,7 @@ func mountsBelow(dir string) ([]string, error) {
 // foreign decides about a directory whose mark can't be read because of err.
 func (p *placement) foreign(err error) error {
 	if p.o.Force {
-		return nil
+		return p.refuseAround()
 	}
 	names, rerr := os.ReadDir(p.dest)
 	if rerr != nil {
@@ -191,6 +218,23 @@ func (p *placement) foreign(err error) error {
 		err = fmt.Errorf("there is no %s in it", MarkName)
 	}
 	return fmt.Errorf("%w: %q is not an environment that sitefs made (%w): --force replaces it, with all that is in it", ErrDest, p.dest, err)
+}
+
+// refuseAround refuses to remove what the user is in the midst of: "." may be meant
+// for the environment, and is the project.
+func (p *placement) refuseAround() error {
+	here, err := os.Getwd()
+	if err != nil {
+		return nil // a directory that is gone is not in this one
+	}
+	if here, err = resolve(here); err != nil {
+		return err
+	}
+	dest, err := resolve(p.dest)
+	if err == nil && within(here, dest) {
+		err = fmt.Errorf("%w: %q is not an environment that sitefs made, and you are in it: go elsewhere first, if all that is in it may go", ErrDest, p.dest)
+	}
+	return err
 }
 
 // compare compares an environment of ours with the tree that it was made from.

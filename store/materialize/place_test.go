@@ -185,6 +185,13 @@ func TestMaterializeRefuses(t *testing.T) {
 		{"file", func(s *spot) { check(s.t, os.WriteFile(s.dest, nil, 0o600)) }, Options{Force: true}, "is no directory"},
 		{"symlink", func(s *spot) { check(s.t, os.Symlink("elsewhere", s.dest)) }, Options{Force: true}, `symbolic link to "elsewhere"`},
 		{"the store", func(s *spot) { s.dest = filepath.Dir(s.store.dir) }, Options{Force: true}, "holds the store"},
+		{"a blob folder", func(s *spot) { s.dest = filepath.Join(s.store.dir, "blobs", "venv") }, Options{Force: true}, "is in the store"},
+		{"the store by a symlink", func(s *spot) {
+			link := filepath.Join(filepath.Dir(s.dest), "link")
+			check(s.t, os.Symlink(s.store.dir, link))
+			s.dest = filepath.Join(link, "new", "venv")
+		}, Options{Force: true}, "is in the store"},
+		{"where the user is", func(s *spot) { s.write("src/main.py", ""); s.t.Chdir(filepath.Join(s.dest, "src")) }, Options{Force: true}, "you are in it"},
 		{"root", func(s *spot) { s.dest = "/" }, Options{Force: true}, "holds the store"},
 		{"mark of another format", func(s *spot) { s.write(MarkName, `{"format": 2}`) }, Options{}, "has format 2, this sitefs knows 1"},
 		{"torn mark", func(s *spot) { s.write(MarkName, `{"for`) }, Options{}, "unexpected end"},
@@ -192,13 +199,15 @@ func TestMaterializeRefuses(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := newSpot(t)
+			beside := filepath.Dir(s.dest)
 			test.do(s)
 			_, err := s.put(s.store.tree(t, demo), test.o)
 			if !errors.Is(err, ErrDest) || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("error %v, want ErrDest with %q", err, test.want)
 			}
-			if s.dest != "/" && test.name != "the store" {
-				s.expectAlone()
+			left, err := filepath.Glob(filepath.Join(beside, ".*.sitefs-*"))
+			if check(t, err); len(left) > 0 {
+				t.Errorf("left are %q", left)
 			}
 		})
 	}

@@ -107,7 +107,7 @@ func (s *Session) provideCopy(ctx context.Context, env *Environment, dir string)
 		}
 		return err
 	}
-	_, err := s.Materialize(ctx, env, dir, materialize.Options{})
+	_, err := s.Materialize(ctx, env, dir, materialize.Options{InStore: true})
 	return err
 }
 
