@@ -21,6 +21,7 @@ import (
 type trial struct {
 	program string
 	dir     string
+	lock    *os.File // on dir
 	old     wheelFile
 	new     wheelFile
 }
@@ -28,14 +29,19 @@ type trial struct {
 // Self tries whether the program sitefs keeps its promises where environments are to
 // be: an environment is made, a file that can't be read and kills come in the way, and
 // verify finds what was done to it. The checks are what to paste somewhere; they name
-// the system, and not the user. Without an error the folder that it took is gone.
+// the system, and not the user. Without an error the folder that it took is gone, and
+// so are those of trials that were killed.
 func (m *Machine) Self(ctx context.Context, program string) (checks []Check, err error) {
-	dir, err := os.MkdirTemp(m.existing(m.Dir), ".sitefs-self-")
+	parent := m.existing(m.Dir)
+	if err := sweepFolders(parent); err != nil {
+		return nil, fmt.Errorf("sweep up after a trial that was killed: %w", err)
+	}
+	dir, lock, err := takeFolder(parent)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	t := trial{program: program, dir: dir}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir), lock.Close()) }()
+	t := trial{program: program, dir: dir, lock: lock}
 	if t.old, err = writeWheel(dir, "1.0"); err != nil {
 		return nil, err
 	}
@@ -77,6 +83,7 @@ func (t *trial) env() string { return filepath.Join(t.dir, "env") }
 func (t *trial) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, t.program, args...)
 	cmd.Dir = t.dir
+	cmd.ExtraFiles = []*os.File{t.lock} // a kill of the trial alone leaves the folder in use
 	cmd.Env = append(os.Environ(), "SITEFS_STORE="+t.store(), "XDG_STATE_HOME="+filepath.Join(t.dir, "state"), "SITEFS_LINK_MODE=", "UV_LINK_MODE=")
 	return cmd
 }
