@@ -245,17 +245,31 @@ func TestLeaseSurvivesExec(t *testing.T) {
 	}
 }
 
-// awaitEnvironment waits until others see the environment of a process that was just
-// started.
-func awaitEnvironment(t *testing.T, pid int) {
+// begin starts cmd, which ends with its standard input, that is when end is called.
+func begin(t *testing.T, cmd *exec.Cmd) (end func()) {
 	t.Helper()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, testContext(t), func() string {
-		env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+		// A moment after it was started a process has no environment yet.
+		env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "environ"))
 		if len(env) == 0 {
 			return fmt.Sprint("no environment: ", err)
 		}
 		return ""
 	})
+	return func() {
+		t.Helper()
+		stdin.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // A process may use the mount without a lease: daemons close what they inherit.
@@ -291,14 +305,7 @@ func TestMountWaitsForItsUsers(t *testing.T) {
 			l := lease(t, w)
 			unix.CloseOnExec(int(l.Fd()))
 			cmd := test.start(w)
-			stdin, err := cmd.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			awaitEnvironment(t, cmd.Process.Pid)
+			end := begin(t, cmd)
 			l.Close()
 			eventually(t, testContext(t), func() string {
 				if s := status(t, w); s.State != "warm" {
@@ -314,10 +321,7 @@ func TestMountWaitsForItsUsers(t *testing.T) {
 				}
 			}
 			s := status(t, w)
-			stdin.Close()
-			if err := cmd.Wait(); err != nil {
-				t.Error(err)
-			}
+			end()
 			checkGone(t, w, s.PID)
 		})
 	}

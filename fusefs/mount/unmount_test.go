@@ -367,14 +367,7 @@ func TestUnmountBesideHangingDisk(t *testing.T) {
 	unix.CloseOnExec(int(l.Fd()))
 	cmd := exec.Command("cat")
 	cmd.Env = append(os.Environ(), "VIRTUAL_ENV="+filepath.Join(disk.Dir, "lib/wait/env"))
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	awaitEnvironment(t, cmd.Process.Pid)
+	end := begin(t, cmd)
 	l.Close()
 	eventually(t, testContext(t), func() string {
 		if s := status(t, w); s.State != mount.StateWarm {
@@ -385,8 +378,5 @@ func TestUnmountBesideHangingDisk(t *testing.T) {
 	if err := mount.Unmount(testContext(t), w.Dir, false); err != nil {
 		t.Error(err)
 	}
-	stdin.Close()
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	end()
 }
