@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -544,6 +545,37 @@ func TestMaterializeWaits(t *testing.T) {
 	if want := fmt.Sprintf("process %d is at work on %s: waiting for it", os.Getpid(), s.dest); !slices.Equal(waits, []string{want}) || !r.Unchanged {
 		t.Errorf("said %q and reported %+v, want %q and nothing to do", waits, r, want)
 	}
+	s.expect(tr)
+}
+
+// TestHolder: what another user wrote to the lock file is not put on the terminal.
+func TestHolder(t *testing.T) {
+	for text, want := range map[string]string{"": "another process", "17\n": "process 17", "\x1b[2J": "another process", strings.Repeat("1", 99): "another process"} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "lock"))
+		check(t, err)
+		defer f.Close()
+		_, err = f.WriteString(text)
+		check(t, err)
+		if got := holder(f); got != want {
+			t.Errorf("of %q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestMaterializeSticky: root is denied to create what another user's dead run left
+// in a folder like /tmp, and takes it over all the same.
+func TestMaterializeSticky(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to another user")
+	}
+	s := newSpot(t)
+	tr := s.store.tree(t, demo)
+	parent := filepath.Dir(s.dest)
+	check(t, os.Chmod(parent, fs.ModeSticky|0o777))
+	lock := filepath.Join(parent, ".venv.sitefs-lock")
+	check(t, os.WriteFile(lock, nil, 0o600))
+	check(t, os.Chown(lock, 12345, 12345))
+	s.mustPut(tr, Options{})
 	s.expect(tr)
 }
 

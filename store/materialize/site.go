@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,7 +84,7 @@ func (s *site) newName() string {
 // that was removed while we waited is not the lock any more.
 func (s *site) takeLock(ctx context.Context) (*os.File, error) {
 	for {
-		f, err := os.OpenFile(s.path(lockSuffix), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		f, err := s.openLock()
 		if err != nil {
 			return nil, err
 		}
@@ -102,6 +103,23 @@ func (s *site) takeLock(ctx context.Context) (*os.File, error) {
 	}
 }
 
+// openLock opens the lock file, which it makes if it isn't there. One that is there
+// is not opened by O_CREATE: in a folder like /tmp that is denied to everybody but
+// its owner, root included (fs.protected_regular).
+func (s *site) openLock() (*os.File, error) {
+	path := s.path(lockSuffix)
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666) // whoever may write here may wait
+		if !errors.Is(err, fs.ErrExist) {
+			return f, err
+		}
+	}
+}
+
 // wait locks f, or closes it. It says whom it waits for.
 func (s *site) wait(ctx context.Context, f *os.File) error {
 	err := retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
@@ -111,11 +129,7 @@ func (s *site) wait(ctx context.Context, f *os.File) error {
 	if err != unix.EWOULDBLOCK {
 		return errors.Join(err, f.Close())
 	}
-	holder, err := io.ReadAll(f)
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	s.warn(fmt.Sprintf("process %s is at work on %s: waiting for it", bytes.TrimSpace(holder), s.dest))
+	s.warn(fmt.Sprintf("%s is at work on %s: waiting for it", holder(f), s.dest))
 	locked := make(chan error)
 	go func() {
 		err := retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX) })
@@ -134,6 +148,17 @@ func (s *site) wait(ctx context.Context, f *os.File) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// holder names who has locked f.
+func holder(f *os.File) string {
+	var text [20]byte
+	n, err := f.ReadAt(text[:], 0)
+	pid, perr := strconv.ParseUint(string(bytes.TrimSpace(text[:n])), 10, 32)
+	if err != nil && err != io.EOF || perr != nil {
+		return "another process" // that has just begun, or another user's file
+	}
+	return fmt.Sprintf("process %d", pid)
 }
 
 // writePID has the lock file name its holder.
@@ -178,14 +203,19 @@ func (s *site) sweep() error {
 	if err != nil {
 		return err
 	}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !e.IsDir() || !s.isNew(e.Name()) })
+	if len(entries) > 0 {
+		// One of them may be what a power loss would bring back to the site.
+		if err := syncDir(s.parent); err != nil {
+			return err
+		}
+	}
 	var errs []error
 	if err := os.Remove(s.path(newJournalSuffix)); !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, err)
 	}
 	for _, e := range entries {
-		if e.IsDir() && s.isNew(e.Name()) {
-			errs = append(errs, removeAll(filepath.Join(s.parent, e.Name())))
-		}
+		errs = append(errs, removeAll(filepath.Join(s.parent, e.Name())))
 	}
 	return errors.Join(errs...)
 }
