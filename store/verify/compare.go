@@ -2,7 +2,6 @@ package verify
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,19 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directory compares the directory at p, which was one when its parent was looked
-// at, with what want says.
-func (c *comparison) directory(p string, want folder) error {
+// directory compares what is at p with e, which wants a directory there.
+func (c *comparison) directory(p string, e *entry) error {
+	want := e.below
 	entries, err := want.entries()
 	if err != nil {
 		return err
 	}
 	fd, err := unix.Openat(c.root, p, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		c.changed(p, err.Error(), "a directory that can be read")
+		c.unopened(p, e, err)
 		return nil
 	}
 	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		c.changed(p, err.Error(), e.kind.String())
+		return nil
+	}
+	if !e.hasMode(&st) {
+		c.wrongMode(p, e, &st)
+	}
 	names, err := list(fd)
 	if err != nil {
 		c.changed(p, err.Error(), "a directory that can be listed")
@@ -42,9 +49,7 @@ func (c *comparison) directory(p string, want folder) error {
 			continue
 		}
 		names = names[1:]
-		if err := look.wanted(e); err != nil {
-			return err
-		}
+		look.wanted(e)
 	}
 	for _, name := range names {
 		look.unwanted(name, want, entries)
@@ -52,6 +57,31 @@ func (c *comparison) directory(p string, want folder) error {
 	look.bytecode()
 	c.count(look.files, look.bytes)
 	return nil
+}
+
+// unopened says why the directory at p couldn't be opened.
+func (c *comparison) unopened(p string, e *entry, reason error) {
+	var st unix.Stat_t
+	err := unix.Fstatat(c.root, p, &st, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err == unix.ENOENT:
+		c.missing(p)
+	case err == nil && kindOf(&st) != directory:
+		c.changed(p, describe(&st), e.kind.String())
+	default:
+		if err == nil && !e.hasMode(&st) {
+			c.wrongMode(p, e, &st)
+		}
+		c.changed(p, reason.Error(), "a directory that can be read")
+	}
+}
+
+// hasMode reports whether permission bits are as the entry wants them.
+func (e *entry) hasMode(st *unix.Stat_t) bool { return (uint32(st.Mode)^e.mode)&e.bits == 0 }
+
+// wrongMode notes the permission bits of what is at p.
+func (c *comparison) wrongMode(p string, e *entry, st *unix.Stat_t) {
+	c.differs(&c.result.Mode, p, fmt.Sprintf("%#o", uint32(st.Mode)&allBits), fmt.Sprintf("%#o", e.mode))
 }
 
 // direntBuffers are for reading directories: 32 KiB list a thousand names at once.
@@ -130,48 +160,51 @@ func (l *look) has(name string) bool {
 }
 
 // wanted compares what is there under the entry's name.
-func (l *look) wanted(e *entry) error {
-	p := join(l.dir, e.name)
+func (l *look) wanted(e *entry) {
+	if e.kind == directory {
+		// To open it, and look at what was opened, takes less than a look by name.
+		c, dir := l.comparison, l.dir
+		c.pool.push(func() error { return c.directory(join(dir, e.name), e) })
+		return
+	}
 	var st unix.Stat_t
 	err := unix.Fstatat(l.fd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
-	case errors.Is(err, unix.ENOENT):
-		l.missing(p)
-		return nil
+	case err == unix.ENOENT:
+		l.missing(l.path(e))
+		return
 	case err != nil:
-		l.changed(p, err.Error(), e.kind.String())
-		return nil
+		l.changed(l.path(e), err.Error(), e.kind.String())
+		return
 	}
 	if e.follow && kindOf(&st) == symlink {
 		if err := unix.Fstatat(l.fd, e.name, &st, 0); err != nil {
-			l.changed(p, "a symlink that leads nowhere", "a file")
-			return nil
+			l.changed(l.path(e), "a symlink that leads nowhere", "a file")
+			return
 		}
 	}
 	if found := kindOf(&st); found != e.kind {
 		if found == symlink && e.alias != "" {
-			l.alias(p, e)
-			return nil
+			l.alias(e)
+			return
 		}
-		l.changed(p, describe(&st), e.kind.String())
-		return nil
+		l.changed(l.path(e), describe(&st), e.kind.String())
+		return
 	}
-	if (uint32(st.Mode)^e.mode)&e.bits != 0 && e.kind != symlink {
-		l.differs(&l.result.Mode, p, fmt.Sprintf("%#o", uint32(st.Mode)&allBits), fmt.Sprintf("%#o", e.mode))
+	l.files++
+	if e.kind == symlink {
+		l.link(e)
+		return
 	}
-	switch e.kind {
-	case directory:
-		l.pool.push(func() error { return l.directory(p, e.below) })
-	case symlink:
-		l.files++
-		l.link(p, e)
-	default:
-		l.files++
-		l.bytes += st.Size
-		l.file(p, e, &st, e.mtime != 0 && (int64(st.Mtim.Sec) != e.mtime || st.Mtim.Nsec != 0))
+	if !e.hasMode(&st) {
+		l.wrongMode(l.path(e), e, &st)
 	}
-	return nil
+	l.bytes += st.Size
+	l.file(e, &st, e.mtime != 0 && (int64(st.Mtim.Sec) != e.mtime || st.Mtim.Nsec != 0))
 }
+
+// path returns the path of an entry. Nearly none is ever told.
+func (l *look) path(e *entry) string { return join(l.dir, e.name) }
 
 // describe says what is there.
 func describe(st *unix.Stat_t) string {
@@ -198,17 +231,17 @@ func kindOf(st *unix.Stat_t) kind {
 }
 
 // link compares where a symlink points to.
-func (l *look) link(p string, e *entry) {
+func (l *look) link(e *entry) {
 	if e.target == "" {
 		return
 	}
 	target, err := readlink(l.fd, e.name)
 	if err != nil {
-		l.changed(p, err.Error(), fmt.Sprintf("a symlink to %q", e.target))
+		l.changed(l.path(e), err.Error(), fmt.Sprintf("a symlink to %q", e.target))
 		return
 	}
 	if target != e.target {
-		l.changed(p, fmt.Sprintf("a symlink to %q", target), fmt.Sprintf("one to %q", e.target))
+		l.changed(l.path(e), fmt.Sprintf("a symlink to %q", target), fmt.Sprintf("one to %q", e.target))
 	}
 }
 
@@ -222,34 +255,35 @@ func readlink(fd int, name string) (string, error) {
 }
 
 // alias compares a symlink to the file's content with the file.
-func (l *look) alias(p string, e *entry) {
+func (l *look) alias(e *entry) {
 	l.files++
 	target, err := readlink(l.fd, e.name)
 	if err != nil || target != e.alias {
-		l.changed(p, fmt.Sprintf("a symlink to %q", target), "a file, or a symlink to "+fmt.Sprintf("%q", e.alias))
+		l.changed(l.path(e), fmt.Sprintf("a symlink to %q", target), "a file, or a symlink to "+fmt.Sprintf("%q", e.alias))
 		return
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(l.fd, e.name, &st, 0); err != nil {
-		l.changed(p, fmt.Sprintf("a symlink to %q, which is: %v", target, err), "one to a file")
+		l.changed(l.path(e), fmt.Sprintf("a symlink to %q, which is: %v", target, err), "one to a file")
 		return
 	}
 	l.bytes += st.Size
-	l.file(p, e, &st, false) // a blob has a time of its own
+	l.file(e, &st, false) // a blob has a time of its own
 }
 
 // file compares a regular file whose attributes are st. Touched says that its time
 // is reason enough to read it.
-func (l *look) file(p string, e *entry, st *unix.Stat_t, touched bool) {
+func (l *look) file(e *entry, st *unix.Stat_t, touched bool) {
 	if strings.HasSuffix(e.name, ".py") {
 		l.sources = append(l.sources, source{e.name, int64(st.Mtim.Sec), st.Size})
 	}
 	if e.size >= 0 && st.Size != e.size {
-		l.changed(p, fmt.Sprintf("%d bytes", st.Size), fmt.Sprintf("%d bytes", e.size))
+		l.changed(l.path(e), fmt.Sprintf("%d bytes", st.Size), fmt.Sprintf("%d bytes", e.size))
 		return
 	}
 	if e.content != nil && (l.Deep || touched) {
-		l.pool.push(func() error { return l.read(p, e) })
+		c, dir := l.comparison, l.dir
+		c.pool.push(func() error { return c.read(join(dir, e.name), e) })
 	}
 }
 

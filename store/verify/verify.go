@@ -107,7 +107,7 @@ func compare(ctx context.Context, dir string, o Options, top folder) (*Result, e
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	c.pool.push(func() error { return c.directory(".", top) })
+	c.pool.push(func() error { return c.directory(".", &entry{kind: directory, below: top}) })
 	if err := c.pool.run(ctx, workers); err != nil {
 		return nil, fmt.Errorf("verify %q: %w", dir, err)
 	}
