@@ -137,13 +137,10 @@ func (p *placement) run() error {
 	}
 	made := p.newName()
 	err := p.make(made)
-	switch {
-	case err == nil:
+	if err == nil {
 		err = p.put(made, p.old.present)
-	case p.old.present:
-		err = fmt.Errorf("%q is as it was: %w", p.dest, err)
-	default:
-		err = fmt.Errorf("%q was not made: %w", p.dest, err)
+	} else {
+		err = p.notMade(err)
 	}
 	// What is left now is the old environment, or the new one that failed.
 	p.sweepOrSay()
@@ -151,6 +148,17 @@ func (p *placement) run() error {
 		p.tell()
 	}
 	return err
+}
+
+// notMade says what became of the directory when the new environment failed by err.
+func (p *placement) notMade(err error) error {
+	if p.ctx.Err() != nil && errors.Is(err, p.ctx.Err()) {
+		err = fmt.Errorf("interrupted: %w", context.Cause(p.ctx)) // wherever that was noticed
+	}
+	if p.old.present {
+		return fmt.Errorf("%q is as it was: %w", p.dest, err)
+	}
+	return fmt.Errorf("%q was not made: %w", p.dest, err)
 }
 
 // inspect finds out what is at the directory, and refuses what must stay.
@@ -251,8 +259,25 @@ func (p *placement) compare() error {
 		return err
 	}
 	p.old.tree = t
-	p.old.found, err = verify.Tree(p.ctx, t, p.dest, p.verifyOptions(mark.Mode, mark.Store))
-	return err
+	if p.old.found, err = verify.Tree(p.ctx, t, p.dest, p.verifyOptions(mark.Mode, mark.Store)); err != nil {
+		return err
+	}
+	return p.refuseUnseen()
+}
+
+// refuseUnseen refuses to replace a folder of the user's in the place of a file, or
+// one that can't be read: what was added there has not been seen.
+func (p *placement) refuseUnseen() error {
+	if p.o.Force || p.o.DiscardExtra {
+		return nil
+	}
+	for _, d := range p.old.found.Changed {
+		info, err := os.Lstat(filepath.Join(p.dest, d.Path))
+		if err == nil && info.IsDir() {
+			return fmt.Errorf("%w: %q is not as it was made, so that what you added there isn't known (%v): move the folder away or make it readable, or give --discard-extra", ErrDest, p.dest, d)
+		}
+	}
+	return nil
 }
 
 // verifyOptions returns those for an environment that was made from a store.

@@ -321,6 +321,22 @@ func TestMaterializeClash(t *testing.T) {
 		})
 	}
 
+	t.Run("folder for a file of both", func(t *testing.T) {
+		s := newSpot(t)
+		one, two := s.store.tree(t, demo), s.store.tree(t, other)
+		s.mustPut(one, Options{})
+		check(t, os.Remove(filepath.Join(s.dest, "lib/site/a/mod.py")))
+		s.write("lib/site/a/mod.py/notes", "mine")
+		if _, err := s.put(two, Options{}); !errors.Is(err, ErrDest) || !strings.Contains(err.Error(), "lib/site/a/mod.py") {
+			t.Errorf("error %v, want ErrDest that names the folder", err)
+		}
+		if got := s.read("lib/site/a/mod.py/notes"); got != "mine" {
+			t.Errorf("the user's file reads %q", got)
+		}
+		s.mustPut(two, Options{DiscardExtra: true})
+		s.expect(two)
+	})
+
 	t.Run("same content", func(t *testing.T) {
 		s := newSpot(t)
 		one, two := s.store.tree(t, demo), s.store.tree(t, other)
@@ -357,10 +373,14 @@ func TestMaterializeFails(t *testing.T) {
 func TestMaterializeInterrupted(t *testing.T) {
 	s := newSpot(t)
 	tr := s.store.tree(t, demo)
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := Materialize(ctx, s.store, tr.Digest(), s.dest, Options{Mode: Copy}); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v, want context.Canceled", err)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	s.sys.copyRange = func(int, int, int64) (int64, error) {
+		cancel(fmt.Errorf("a signal: %w", context.Canceled))
+		return 1, nil
+	}
+	_, err := materializeOn(ctx, s.sys, s.store, tr.Digest(), s.dest, Options{Mode: Copy})
+	if want := fmt.Sprintf("%q was not made: interrupted: a signal: context canceled", s.dest); !errors.Is(err, context.Canceled) || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
 	}
 	s.expectAlone()
 }

@@ -146,7 +146,7 @@ func (s *site) wait(ctx context.Context, f *os.File) error {
 		}
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }
 
