@@ -20,8 +20,8 @@ import (
 )
 
 var (
-	kills      = flag.Int("kills", 6, "before how many calls of each run that TestMaterialize disturbs it is killed; 0: before every one")
-	injections = flag.Int("injections", 10, "how many faults are tried on each run that TestMaterialize disturbs; 0: all")
+	kills      = flag.Int("kills", 4, "before how many calls of each run that TestMaterialize disturbs it is killed; 0: before every one")
+	injections = flag.Int("injections", 8, "how many faults are tried on each run that TestMaterialize disturbs; 0: all")
 	seed       = flag.Uint64("faultseed", uint64(time.Now().UnixNano()), "what decides which")
 )
 
@@ -121,7 +121,7 @@ func (e *environment) command(ctx context.Context, argv ...string) *exec.Cmd {
 }
 
 // prepare brings the target to what it is before a run: nothing, or an
-// environment to which the user has added a file.
+// environment to which the user has added a file, at the same time whenever.
 func (e *environment) prepare(ctx context.Context) error {
 	if err := os.RemoveAll(e.dest); err != nil || !e.over {
 		return err
@@ -129,7 +129,8 @@ func (e *environment) prepare(ctx context.Context) error {
 	if out, err := e.command(ctx, e.materialize("old.toml")...).CombinedOutput(); err != nil {
 		return fmt.Errorf("making the old environment: %w\n%s", err, out)
 	}
-	return os.WriteFile(filepath.Join(e.dest, "added"), []byte("by the user\n"), 0o666)
+	added, then := filepath.Join(e.dest, "added"), time.Unix(1_500_000_000, 0)
+	return errors.Join(os.WriteFile(added, []byte("by the user\n"), 0o666), os.Chtimes(added, then, then))
 }
 
 func (e *environment) snapshot(t *testing.T) sandbox.Snapshot {
@@ -144,11 +145,17 @@ func (e *environment) snapshot(t *testing.T) sandbox.Snapshot {
 // take returns what is at the target: nothing at all is an empty snapshot.
 func (e *environment) take() (sandbox.Snapshot, error) {
 	const mark = ".sitefs-venv" // says when it was made
-	s, err := sandbox.TakeSnapshot(e.dest, func(path string) bool { return path == mark })
+	s, err := sandbox.TakeDated(e.dest, func(path string) bool { return path == mark }, e.dated)
 	if _, e := os.Lstat(e.dest); errors.Is(e, fs.ErrNotExist) {
 		return sandbox.Snapshot{}, nil
 	}
 	return s, err
+}
+
+// dated reports whether a path has the tree's time: what a compiler writes has its
+// own, and so has a directory into which something was kept.
+func (e *environment) dated(path string) bool {
+	return !strings.Contains(path, "__pycache__") && (path != "." || !e.over)
 }
 
 func (e *environment) state() (State, string, error) {

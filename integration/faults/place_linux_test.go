@@ -21,13 +21,15 @@ type place struct {
 
 var places = []place{
 	{"ext4", []string{"copy", "hardlink", "symlink", "hardlink --compile"}, oneMount("ext4")},
-	{"xfs", []string{"clone", "hardlink"}, oneMount("xfs")},
-	{"btrfs", []string{"clone", "copy"}, oneMount("btrfs")},
-	{"tmpfs", []string{"hardlink"}, func(t *testing.T) (string, string) {
+	{"xfs", []string{"clone", "copy", "hardlink", "symlink"}, oneMount("xfs")},
+	{"btrfs", []string{"clone", "copy", "hardlink"}, oneMount("btrfs")},
+	{"tmpfs", []string{"copy", "hardlink"}, func(t *testing.T) (string, string) {
 		dir := sandbox.Tmpfs(t, "300m")
 		return dir, folder(t, dir, "target")
 	}},
-	{"overlayfs", []string{"copy"}, overlaid},
+	{"overlayfs", []string{"copy"}, overlaid(func(t *testing.T) string { return sandbox.Tmpfs(t, "300m") })},
+	{"overlayfs over xfs", []string{"clone"}, overlaid(func(t *testing.T) string { return loopMount(t, "xfs") })},
+	{"overlayfs over btrfs", []string{"clone"}, overlaid(func(t *testing.T) string { return loopMount(t, "btrfs") })},
 	{"two mounts of an xfs", []string{"clone"}, func(t *testing.T) (string, string) {
 		dir, again := loopMount(t, "xfs"), t.TempDir()
 		mount(t, again, "--bind", folder(t, dir, "bound"))
@@ -45,12 +47,15 @@ func oneMount(fs string) func(*testing.T) (string, string) {
 	}
 }
 
-// overlaid has both on an overlayfs, as in a container.
-func overlaid(t *testing.T) (string, string) {
-	below, dir := sandbox.Tmpfs(t, "300m"), t.TempDir()
-	options := "lowerdir=" + folder(t, below, "lower") + ",upperdir=" + folder(t, below, "upper") + ",workdir=" + folder(t, below, "work")
-	mount(t, dir, "-t", "overlay", "-o", options, "overlay")
-	return dir, folder(t, dir, "target")
+// overlaid has both on an overlayfs whose layers are on a file system, as in a
+// container.
+func overlaid(on func(t *testing.T) string) func(*testing.T) (string, string) {
+	return func(t *testing.T) (string, string) {
+		below, dir := on(t), t.TempDir()
+		options := "lowerdir=" + folder(t, below, "lower") + ",upperdir=" + folder(t, below, "upper") + ",workdir=" + folder(t, below, "work")
+		mount(t, dir, "-t", "overlay", "-o", options, "overlay")
+		return dir, folder(t, dir, "target")
+	}
 }
 
 // makeFS is how a file system is made in a file, and how large that is.

@@ -140,5 +140,6 @@ func take(dir string) (sandbox.Snapshot, error) {
 		return nil, nil
 	}
 	const mark = ".sitefs-venv" // says when it was made
-	return sandbox.TakeSnapshot(filepath.Join(dir, "venv"), func(path string) bool { return path == mark })
+	leave := func(path string) bool { return path == mark }
+	return sandbox.TakeDated(filepath.Join(dir, "venv"), leave, func(path string) bool { return !leave(path) })
 }

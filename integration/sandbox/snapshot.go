@@ -9,16 +9,23 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Snapshot is what stands beneath a directory, by path: for each the kind, the
-// permissions, the size and the digest, or where a symlink leads. Two directories
-// of equal snapshots are the same to whoever reads them.
+// permissions, the size and the digest, or where a symlink leads, and perhaps the
+// time. Two directories of equal snapshots are the same to whoever reads them.
 type Snapshot map[string]string
 
 // TakeSnapshot reads all that is beneath dir but the paths for which leave is
 // true.
 func TakeSnapshot(dir string, leave func(path string) bool) (Snapshot, error) {
+	return TakeDated(dir, leave, func(string) bool { return false })
+}
+
+// TakeDated is TakeSnapshot with the time of the last modification of the paths for
+// which dated is true.
+func TakeDated(dir string, leave, dated func(path string) bool) (Snapshot, error) {
 	s := Snapshot{}
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -28,18 +35,21 @@ func TakeSnapshot(dir string, leave func(path string) bool) (Snapshot, error) {
 		if err != nil || leave(rel) {
 			return err
 		}
-		s[rel], err = describe(path, e)
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		s[rel], err = describe(path, info)
+		if dated(rel) {
+			s[rel] += ", of " + info.ModTime().UTC().Format(time.RFC3339Nano)
+		}
 		return err
 	})
 	return s, err
 }
 
-func describe(path string, e fs.DirEntry) (string, error) {
-	info, err := e.Info()
-	if err != nil {
-		return "", err
-	}
-	switch e.Type() {
+func describe(path string, info fs.FileInfo) (string, error) {
+	switch info.Mode().Type() {
 	case fs.ModeSymlink:
 		to, err := os.Readlink(path)
 		return "-> " + to, err
