@@ -384,7 +384,7 @@ func (b *builder) pathError(id tree.ID, err error) error {
 	if pathErr != nil {
 		return errors.Join(err, pathErr)
 	}
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if isOf(err, full) {
 		err = fmt.Errorf("%w: free some space or inodes there, or choose a directory elsewhere", err)
 	}
 	return fmt.Errorf("write %q: %w", filepath.Join(b.dir, filepath.FromSlash(name)), err)

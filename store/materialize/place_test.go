@@ -385,6 +385,61 @@ func TestMaterializeInterrupted(t *testing.T) {
 	s.expectAlone()
 }
 
+// TestMaterializeInterruptedLate: once the new environment is in place nothing ends
+// the run before the old one is gone.
+func TestMaterializeInterruptedLate(t *testing.T) {
+	s := newSpot(t)
+	one, two := s.store.tree(t, demo), s.store.tree(t, other)
+	s.mustPut(one, Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	s.sys.exchange = func(a, b string) error {
+		cancel()
+		return kernel.exchange(a, b)
+	}
+	_, err := materializeOn(ctx, s.sys, s.store, two.Digest(), s.dest, Options{Mode: Copy})
+	check(t, err)
+	s.expect(two)
+}
+
+// TestMaterializeSpelled: one place, however it is written, has one lock.
+func TestMaterializeSpelled(t *testing.T) {
+	s := newSpot(t)
+	tr := s.store.tree(t, demo)
+	parent := filepath.Dir(s.dest)
+	link := filepath.Join(t.TempDir(), "link")
+	check(t, os.Symlink(parent, link))
+	t.Chdir(parent)
+	for _, dest := range []string{"venv", "./venv/", parent + "//venv/.", "absent/../venv", link + "/venv"} {
+		site, err := openSite(context.Background(), kernel, s.dest, nil)
+		check(t, err)
+		waited := false
+		r, err := Materialize(context.Background(), s.store, tr.Digest(), dest, Options{Mode: Copy, Prefix: s.dest, Warn: func(string) {
+			waited = true
+			site.close()
+		}})
+		check(t, err)
+		if !waited || r.Unchanged != (dest != "venv") {
+			t.Errorf("%s: waited %v, %+v", dest, waited, r)
+		}
+		s.expect(tr)
+	}
+}
+
+// TestMaterializeNested: an environment within another one outlives its change.
+func TestMaterializeNested(t *testing.T) {
+	s := newSpot(t)
+	one, two := s.store.tree(t, demo), s.store.tree(t, other)
+	s.mustPut(one, Options{})
+	inner := *s
+	inner.dest = filepath.Join(s.dest, "lib", "inner")
+	inner.mustPut(one, Options{})
+	s.mustPut(two, Options{})
+	s.expect(two, "lib/inner/")
+	if r := inner.mustPut(one, Options{}); !r.Unchanged {
+		t.Errorf("the inner one: %+v, want unchanged", r)
+	}
+}
+
 // TestMaterializeTwoSteps: a file system that can't exchange directories.
 func TestMaterializeTwoSteps(t *testing.T) {
 	for _, errno := range unexchangeable {

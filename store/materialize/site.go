@@ -44,6 +44,9 @@ const (
 	newJournalSuffix = journalSuffix + "-new" // that is being written
 )
 
+// full are the errors of a disk, or a user's part of it, that has no more room.
+var full = []unix.Errno{unix.ENOSPC, unix.EDQUOT}
+
 // openSite returns the site of the directory dest, whose parents it makes. It
 // waits for another one of the same directory to be closed.
 func openSite(ctx context.Context, sys system, dest string, warn func(string)) (*site, error) {
@@ -61,9 +64,13 @@ func openSite(ctx context.Context, sys system, dest string, warn func(string)) (
 	}
 	var err error
 	if s.lock, err = s.takeLock(ctx); err != nil {
+		if unix.Access(s.parent, unix.W_OK) != nil {
+			err = fmt.Errorf("%w: an environment is made beside its place, for which you have to be allowed to write to %q", err, s.parent)
+		}
 		return nil, fmt.Errorf("lock %q: %w", s.dest, err)
 	}
-	if err := writePID(s.lock); err != nil {
+	// On a full disk what a dead run left has to go first. Who waits is told no number.
+	if err := writePID(s.lock); err != nil && !isOf(err, full) {
 		s.close()
 		return nil, fmt.Errorf("lock %q: %w", s.dest, err)
 	}
