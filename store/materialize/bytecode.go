@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -103,4 +106,29 @@ func stampCode(fd, dir int, source string) error {
 		_, err := unix.Pwrite(fd, mtime[:], mtimeAt)
 		return err
 	})
+}
+
+// hasCode reports whether each source in the environment dir has its .pyc file, if
+// there is one to be had: of no optimisation, as Python wants it unless told.
+func hasCode(t *tree.Tree, code Bytecode, dir string) (bool, error) {
+	has := true
+	err := t.Walk(func(name string, _ tree.ID, a tree.Attr) error {
+		stem, ok := strings.CutSuffix(path.Base(name), ".py")
+		if !ok || a.Kind != tree.File || !has {
+			return nil
+		}
+		if _, err := os.Lstat(filepath.Join(dir, path.Dir(name), pycache, code.CodeName(stem, 0))); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		fd, _, err := code.OpenCode(a.Digest, a.Size, a.Mtime, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		has = false
+		return unix.Close(fd)
+	})
+	return has, err
 }

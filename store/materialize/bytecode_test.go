@@ -69,3 +69,31 @@ func TestBytecode(t *testing.T) {
 		})
 	}
 }
+
+// TestMaterializeCompiled: who asks for bytecode gets it back when it was removed, or
+// when it is of another source.
+func TestMaterializeCompiled(t *testing.T) {
+	const source, pyc = "lib/site/a/mod.py", "lib/site/a/__pycache__/mod.tag.pyc"
+	s := newSpot(t)
+	tr := s.store.tree(t, demo)
+	o := Options{Compiled: true, Bytecode: fakeCode{t.TempDir(), map[digest.Digest]int{digest.Of([]byte(demo[source])): 0}}}
+	s.mustPut(tr, o)
+	want := s.read(pyc)
+	if r := s.mustPut(tr, o); !r.Unchanged {
+		t.Errorf("again: %+v, want unchanged", r)
+	}
+	for name, spoil := range map[string]func(){
+		"one file":   func() { check(t, os.Remove(filepath.Join(s.dest, pyc))) },
+		"the folder": func() { check(t, os.RemoveAll(filepath.Join(s.dest, filepath.Dir(pyc)))) },
+		"stale":      func() { s.write(filepath.Dir(pyc)+"/mod.cpython-312.pyc", string(codeOf(1, 1))) },
+	} {
+		spoil()
+		if r := s.mustPut(tr, Options{}); !r.Unchanged {
+			t.Errorf("%s, not asked for: %+v, want unchanged", name, r)
+		}
+		if r := s.mustPut(tr, o); r.Unchanged || s.read(pyc) != want {
+			t.Errorf("%s: %+v, want bytecode again", name, r)
+		}
+	}
+	s.expect(tr)
+}

@@ -121,7 +121,9 @@ func (p *placement) run() error {
 	if err := p.inspect(); err != nil {
 		return err
 	}
-	if p.unchanged() {
+	if same, err := p.unchanged(); err != nil {
+		return err
+	} else if same {
 		p.report.Unchanged = true
 		p.report.Mode, p.report.Reason = p.old.mark.Mode.String(), "unchanged: it is that environment already"
 		p.report.Files, p.report.Bytes, p.report.Kept = p.old.found.Files, p.old.found.Bytes, p.extra()
@@ -292,14 +294,20 @@ func (p *placement) verifyOptions(mode Mode, store string) verify.Options {
 }
 
 // unchanged reports whether the directory is what it is to become.
-func (p *placement) unchanged() bool {
+func (p *placement) unchanged() (bool, error) {
 	mark, found := p.old.mark, p.old.found
-	return found != nil && found.Whole() &&
+	same := found != nil && found.Whole() &&
 		mark.Tree == p.tree.Digest() && mark.Prefix == p.o.Prefix &&
 		(p.o.Mode == Auto || p.o.Mode == mark.Mode) &&
-		(mark.Compiled || !p.o.Compiled) &&
 		(mark.Mode != Symlink || mark.Store == p.src.Dir()) &&
 		(len(p.extra()) == 0 || !p.o.DiscardExtra)
+	if !same || !p.o.Compiled {
+		return same, nil
+	}
+	if !mark.Compiled || len(found.Bytecode) > 0 {
+		return false, nil
+	}
+	return hasCode(p.tree, p.o.Bytecode, p.dest)
 }
 
 // extra returns what the user added to the old environment. Copies that a syncing
