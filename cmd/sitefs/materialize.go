@@ -37,8 +37,9 @@ left is removed by the next one. Where DEST is that environment already nothing 
 done; another sitefs that writes to DEST is waited for.
 
 An environment that sitefs made is replaced. Files that you added to it stay, and
-are named; --discard-extra leaves them out. Any other directory that isn't empty is
-replaced with --force alone, and all that is in it goes.
+are named; --discard-extra leaves them out. Add none while sitefs is writing: it has
+looked before. Any other directory that isn't empty is replaced with --force alone,
+and all that is in it goes.
 
 What runs in the old environment goes on with the files that it has open or mapped,
 and imports from the new one from then on: start it again.
