@@ -68,6 +68,8 @@ var makeFS = map[string]struct {
 	"btrfs": {300 << 20, []string{"mkfs.btrfs", "-q"}},
 
 	"small ext4": {8 << 20, []string{"mkfs.ext4", "-q", "-F"}},
+	// One room for data and metadata: it is full of both at once.
+	"small btrfs": {64 << 20, []string{"mkfs.btrfs", "-q", "--mixed"}},
 }
 
 // loopMount mounts a new file system, or skips the test where it can't.
