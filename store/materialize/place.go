@@ -108,10 +108,10 @@ type placement struct {
 
 // A resident is what is at the directory before.
 type resident struct {
-	present bool
-	mark    *Mark          // nil if it isn't an environment of ours
-	tree    *tree.Tree     // that it was made from, nil if the store has it no more
-	found   *verify.Result // how it differs from tree
+	info  fs.FileInfo    // nil if nothing is there
+	mark  *Mark          // nil if it isn't an environment of ours
+	tree  *tree.Tree     // that it was made from, nil if the store has it no more
+	found *verify.Result // how it differs from tree
 }
 
 func (p *placement) run() error {
@@ -140,7 +140,7 @@ func (p *placement) run() error {
 	made := p.newName()
 	err := p.make(made)
 	if err == nil {
-		err = p.put(made, p.old.present)
+		err = p.put(made, p.old.info != nil)
 	} else {
 		err = p.notMade(err)
 	}
@@ -157,7 +157,7 @@ func (p *placement) notMade(err error) error {
 	if p.ctx.Err() != nil && errors.Is(err, p.ctx.Err()) {
 		err = fmt.Errorf("interrupted: %w", context.Cause(p.ctx)) // wherever that was noticed
 	}
-	if p.old.present {
+	if p.old.info != nil {
 		return fmt.Errorf("%q is as it was: %w", p.dest, err)
 	}
 	return fmt.Errorf("%q was not made: %w", p.dest, err)
@@ -177,7 +177,7 @@ func (p *placement) inspect() error {
 	case !info.IsDir():
 		return fmt.Errorf("%w: %q is no directory: choose another path", ErrDest, p.dest)
 	}
-	p.old.present = true
+	p.old.info = info
 	if err := p.refuseMounts(); err != nil {
 		return err
 	}
@@ -354,7 +354,23 @@ func (p *placement) make(made string) error {
 			return err
 		}
 	}
+	if err := p.refuseOther(); err != nil {
+		return err
+	}
 	return p.ctx.Err()
+}
+
+// refuseOther refuses to replace what came to the directory since it was inspected,
+// as far as inode numbers tell. The rename itself can't be told what to replace.
+func (p *placement) refuseOther() error {
+	if p.old.info == nil {
+		return nil // to put something there fails if it isn't so any more
+	}
+	now, err := os.Lstat(p.dest)
+	if err == nil && !os.SameFile(now, p.old.info) {
+		err = fmt.Errorf("%w: another program has put something else there meanwhile: run the same again", ErrDest)
+	}
+	return err
 }
 
 // check compares what was made with the tree.

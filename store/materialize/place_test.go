@@ -401,6 +401,28 @@ func TestMaterializeInterruptedLate(t *testing.T) {
 	s.expect(two)
 }
 
+// TestMaterializeOvertaken: what another program puts there meanwhile stays.
+func TestMaterializeOvertaken(t *testing.T) {
+	s := newSpot(t)
+	one, two := s.store.tree(t, demo), s.store.tree(t, other)
+	s.mustPut(one, Options{})
+	held, err := os.Open(s.dest) // so that its inode's number isn't used again
+	check(t, err)
+	defer held.Close()
+	s.sys.copyRange = func(to, from int, n int64) (int64, error) {
+		check(t, os.RemoveAll(s.dest))
+		s.write("notes", "mine")
+		return kernel.copyRange(to, from, n)
+	}
+	if _, err := s.put(two, Options{}); !errors.Is(err, ErrDest) {
+		t.Errorf("error %v, want ErrDest", err)
+	}
+	if got := s.read("notes"); got != "mine" {
+		t.Errorf("the other program's file reads %q", got)
+	}
+	s.expectAlone()
+}
+
 // TestMaterializeSpelled: one place, however it is written, has one lock.
 func TestMaterializeSpelled(t *testing.T) {
 	s := newSpot(t)
