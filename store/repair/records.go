@@ -135,7 +135,7 @@ func damaged(d *verify.Distribution, found *verify.Result, claimed map[string]bo
 
 // lookAround finds out who made the environment and how its scripts begin.
 func (r *rescue) lookAround() {
-	config, err := os.ReadFile(filepath.Join(r.dir, "pyvenv.cfg"))
+	config, err := readRegular(filepath.Join(r.dir, "pyvenv.cfg"))
 	r.uv = err == nil && slices.ContainsFunc(strings.Split(string(config), "\n"), func(line string) bool {
 		key, _, _ := strings.Cut(line, "=")
 		return strings.TrimSpace(key) == "uv"

@@ -114,7 +114,7 @@ func (l *look) source(name string) (source, error) {
 
 // readHeader returns the first bytes of a file.
 func readHeader(dir int, name string) ([]byte, error) {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := openRegular(dir, name, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (l *look) compareHash(h []byte, name string) (found, wanted string) {
 
 // readAll returns the content of a file.
 func readAll(dir int, name string) ([]byte, error) {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := openRegular(dir, name, 0)
 	if err != nil {
 		return nil, err
 	}

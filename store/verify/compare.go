@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -293,11 +294,11 @@ func (c *comparison) read(p string, e *entry) error {
 	if err != nil {
 		return err
 	}
-	flags := unix.O_RDONLY | unix.O_CLOEXEC
+	flags := 0
 	if e.alias == "" && !e.follow {
-		flags |= unix.O_NOFOLLOW
+		flags = unix.O_NOFOLLOW
 	}
-	fd, err := unix.Openat(c.root, p, flags, 0)
+	fd, err := openRegular(c.root, p, flags)
 	if err != nil {
 		c.changed(p, err.Error(), "a file that can be read")
 		return nil
@@ -312,6 +313,27 @@ func (c *comparison) read(p string, e *entry) error {
 		c.changed(p, fmt.Sprintf("hash %x", found), fmt.Sprintf("%x", want))
 	}
 	return nil
+}
+
+// errSpecial is returned for what is no regular file.
+var errSpecial = errors.New("not a regular file")
+
+// openRegular opens the regular file at a path relative to the directory fd dir. It
+// waits for nobody to write into a pipe in its place.
+func openRegular(dir int, path string, flags int) (int, error) {
+	fd, err := unix.Openat(dir, path, flags|unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && kindOf(&st) != regular {
+		err = errSpecial
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // readBuffers are for hashing: 256 KiB at a time keep a core busy.

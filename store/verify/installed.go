@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/manifest/wheel"
 )
@@ -171,8 +174,23 @@ func (d *Distribution) read(dir string) {
 	}
 }
 
+// maxMetadata is more than any file of a dist-info folder has: a RECORD of 100,000
+// files has 13 MB.
+const maxMetadata = 64 << 20
+
 func (d *Distribution) readFile(dir, name string) ([]byte, error) {
-	return os.ReadFile(filepath.Join(dir, filepath.FromSlash(d.Info), name))
+	p := filepath.Join(dir, filepath.FromSlash(d.Info), name)
+	fd, err := openRegular(unix.AT_FDCWD, p, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: p, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), p)
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxMetadata+1))
+	if err == nil && len(b) > maxMetadata {
+		err = fmt.Errorf("%q has more than %d bytes", p, maxMetadata)
+	}
+	return b, err
 }
 
 // owns reports whether a row lists a file of the dist-info folder.
