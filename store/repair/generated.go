@@ -144,7 +144,7 @@ func (m *mending) script(p string, texts []string) {
 	}
 	kept := state == same || state == edited && !m.DiscardChanges
 	switch {
-	case kept && !listed:
+	case kept && !listed && err == nil:
 		m.list(p, there)
 	case !kept && digest.Of([]byte(text)) != sum(row):
 		m.list(p, []byte(text))

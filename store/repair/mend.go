@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sitefs/sitefs/manifest/wheel"
 	"github.com/sitefs/sitefs/store/verify"
 )
@@ -166,6 +168,8 @@ func (m *mending) look(p string, f *wheel.File) (state, error) {
 		return absent, nil
 	case errors.Is(err, errSpecial):
 		return edited, nil
+	case errors.Is(err, unix.ENOTDIR):
+		return edited, m.blocked(path.Dir(p))
 	case err != nil:
 		return edited, err
 	}
@@ -195,14 +199,21 @@ func openRegular(name string) (*os.File, error) {
 	return os.Open(name)
 }
 
-// readRegular returns the bytes of a regular file.
+// maxText is more than installers write into any file of their own.
+const maxText = 16 << 20
+
+// readRegular returns the bytes of a regular file that installers write.
 func readRegular(name string) ([]byte, error) {
 	f, err := openRegular(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(f)
+	b, err := io.ReadAll(io.LimitReader(f, maxText+1))
+	if err == nil && len(b) > maxText {
+		err = fmt.Errorf("%q has more than %d bytes", name, maxText)
+	}
+	return b, err
 }
 
 // compare compares what is there with what should be.

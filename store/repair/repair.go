@@ -124,7 +124,7 @@ func (w *workshop) takeStage() error {
 		return err
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("%q is %s, want a folder: remove it", Stage, info.Mode().Type())
+		return fmt.Errorf("%q is no folder: remove it", Stage)
 	}
 	w.lock, err = w.root.Open(Stage)
 	if err != nil {
@@ -239,7 +239,7 @@ func (w *workshop) folder(p string) error {
 	case err == nil && info.IsDir():
 		return nil
 	case err == nil:
-		return fmt.Errorf("%q is in the way, which is no folder: move it away and repair again", p)
+		return inTheWay(p)
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR):
 		return err
 	}
@@ -250,6 +250,20 @@ func (w *workshop) folder(p string) error {
 		return err
 	}
 	return w.root.Chmod(p, 0o755)
+}
+
+func inTheWay(p string) error {
+	return fmt.Errorf("%q is in the way, which is no folder: move it away and repair again", p)
+}
+
+// blocked returns the error that names what is at p, or above it, and is no folder.
+func (w *workshop) blocked(p string) error {
+	for ; p != "."; p = path.Dir(p) {
+		if info, err := w.root.Lstat(p); err == nil && !info.IsDir() {
+			return inTheWay(p)
+		}
+	}
+	return unix.ENOTDIR // it was there a moment ago
 }
 
 func (w *workshop) syncFolder(p string) error {
