@@ -212,6 +212,9 @@ func (d *Distribution) readRecord(dir string) ([]wheel.RecordRow, error) {
 		return nil, errors.New("its RECORD is cut off")
 	}
 	rows, err := wheel.ParseRecord(b, func(err error) error { return err })
+	if bad, ok := errors.AsType[*wheel.Error](err); ok {
+		return nil, errors.New(bad.Reason) // the flag that the error names is none of verify's
+	}
 	if err != nil {
 		return nil, err
 	}

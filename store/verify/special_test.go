@@ -63,6 +63,17 @@ func TestHugeRecord(t *testing.T) {
 	}
 }
 
+// A RECORD that can't be read names no flag of installing.
+func TestBadRecord(t *testing.T) {
+	dir := install(t)
+	cutRecord(t, dir, func(text string) string { return text + "x,sha256=AAAA,1\n" })
+	r, err := Records(t.Context(), dir, Options{})
+	check(t, err)
+	if len(r.Unknown) != 1 || !strings.HasSuffix(r.Unknown[0].Found, "of 32 bytes") {
+		t.Errorf("found %+v, want the reason alone", r.Unknown)
+	}
+}
+
 // pipe puts a pipe at path.
 func pipe(t *testing.T, path string) {
 	t.Helper()
