@@ -12,6 +12,7 @@ import (
 
 	"github.com/sitefs/sitefs/integration/sandbox"
 	"github.com/sitefs/sitefs/integration/wheelhouse"
+	"github.com/sitefs/sitefs/manifest/digest"
 )
 
 // bin holds the program, python is the interpreter to use.
@@ -24,9 +25,9 @@ func TestMain(m *testing.M) {
 
 // linkModes are those that a file system has.
 var linkModes = map[string][]string{
-	"ext4":  {"copy", "hardlink"},
-	"xfs":   {"clone", "hardlink"},
-	"btrfs": {"clone", "copy"},
+	"ext4":  {"copy", "symlink", "hardlink"},
+	"xfs":   {"clone", "hardlink", "symlink"},
+	"btrfs": {"clone", "copy", "symlink"},
 }
 
 // Whenever the power goes, an environment is the old one or the new one, whole,
@@ -39,6 +40,8 @@ func TestMaterialize(t *testing.T) {
 			t.Run(mode+", over an old one", func(t *testing.T) { testLosses(t, fs, &environment{mode: mode, over: true}) })
 		}
 		t.Run(modes[0], func(t *testing.T) { testLosses(t, fs, &environment{mode: modes[0]}) })
+		last := modes[len(modes)-1]
+		t.Run(last+", with its store", func(t *testing.T) { testLosses(t, fs, &environment{mode: last, withStore: true}) })
 	})
 }
 
@@ -54,10 +57,11 @@ func testLosses(t *testing.T, fs fileSystem, e *environment) {
 
 // An environment is one that the program makes on the disk, where the store is too.
 type environment struct {
-	mode     string
-	over     bool   // over an old one
-	wheels   string // a directory of wheels and locks, on no disk that loses power
-	old, new sandbox.Snapshot
+	mode      string
+	over      bool   // over an old one
+	withStore bool   // and what it needs of the store comes in the same run
+	wheels    string // a directory of wheels and locks, on no disk that loses power
+	old, new  sandbox.Snapshot
 }
 
 // writeLocks writes old.toml and new.toml. From one to the other a wheel changes,
@@ -106,16 +110,19 @@ func (e *environment) prepare(dir string) (err error) {
 	if err := e.materialize(dir, "new.toml", "venv"); err != nil {
 		return err
 	}
-	if e.new, err = take(dir); err != nil {
+	if e.new, err = e.take(dir); err != nil {
 		return err
 	}
+	if e.withStore {
+		err = os.RemoveAll(filepath.Join(dir, "store"))
+	}
 	if !e.over {
-		return os.RemoveAll(filepath.Join(dir, "venv"))
+		return errors.Join(err, os.RemoveAll(filepath.Join(dir, "venv")))
 	}
 	if err := e.materialize(dir, "old.toml", "venv"); err != nil {
 		return err
 	}
-	e.old, err = take(dir)
+	e.old, err = e.take(dir)
 	return err
 }
 
@@ -123,23 +130,49 @@ func (e *environment) prepare(dir string) (err error) {
 func (e *environment) run(dir string) error { return e.materialize(dir, "new.toml", "venv") }
 
 func (e *environment) check(dir string, done bool) error {
-	now, err := take(dir)
+	now, err := e.take(dir)
 	if err != nil {
 		return err
 	}
 	why := now.Differ(e.new)
 	if why == "" || !done && now.Differ(e.old) == "" {
-		return nil
+		return e.checkBlobs(dir, now)
 	}
 	return fmt.Errorf("the environment is not the new one: %s", why)
 }
 
-// take returns what is at the target: nothing at all is an empty snapshot.
-func take(dir string) (sandbox.Snapshot, error) {
+// checkBlobs reads the blobs that an environment leads to. Their paths are their
+// digests.
+func (e *environment) checkBlobs(dir string, venv sandbox.Snapshot) error {
+	blobs, read := "-> "+filepath.Join(dir, "store", "blobs")+"/", 0
+	for path, what := range venv {
+		name, ok := strings.CutPrefix(what, blobs)
+		if !ok {
+			continue
+		}
+		name, _, _ = strings.Cut(name, ", of ")
+		content, err := os.ReadFile(filepath.Join(dir, "venv", path))
+		if err != nil {
+			return err
+		}
+		if found := digest.Of(content).String(); found != strings.ReplaceAll(name, "/", "") {
+			return fmt.Errorf("%q leads to blob %s, whose digest is %s", path, name, found)
+		}
+		read++
+	}
+	if read == 0 && e.mode == "symlink" && len(venv) > 0 {
+		return errors.New("an environment of symlinks leads to no blob")
+	}
+	return nil
+}
+
+// take returns what is at the target: nothing at all is an empty snapshot. A store
+// gives a tree the time at which it first came.
+func (e *environment) take(dir string) (sandbox.Snapshot, error) {
 	if _, err := os.Lstat(filepath.Join(dir, "venv")); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	const mark = ".sitefs-venv" // says when it was made
 	leave := func(path string) bool { return path == mark }
-	return sandbox.TakeDated(filepath.Join(dir, "venv"), leave, func(path string) bool { return !leave(path) })
+	return sandbox.TakeDated(filepath.Join(dir, "venv"), leave, func(string) bool { return !e.withStore })
 }

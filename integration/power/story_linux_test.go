@@ -18,6 +18,7 @@ import (
 
 var (
 	moments = flag.Int("moments", 6, "at how many moments of each run and of what follows the power goes, beside those at a barrier")
+	most    = flag.Int("barriers", 16, "at how many barriers at most; 0: at all")
 	seed    = flag.Uint64("powerseed", uint64(time.Now().UnixNano()), "what decides when the power goes, and what is lost")
 )
 
@@ -182,19 +183,23 @@ func (s *story) wantDeafLosses(t *testing.T, check func(dir string, done bool) e
 	t.Error("a disk that hears no barrier lost nothing")
 }
 
-// moments returns when the power goes: at each barrier and the events beside it,
-// where most happens, and at others.
+// moments returns when the power goes: at barriers and the events beside them, where
+// most happens, and at others.
 func (s *story) moments(random *rand.Rand) []int {
 	end := s.log.Len()
 	at := []int{s.began, s.succeeded, end}
-	for _, n := range s.log.Barriers() {
+	// What comes before the program is the file system's own concern.
+	barriers := slices.DeleteFunc(s.log.Barriers(), func(n int) bool { return n <= s.began })
+	if *most > 0 && len(barriers) > *most {
+		random.Shuffle(len(barriers), func(i, j int) { barriers[i], barriers[j] = barriers[j], barriers[i] })
+		barriers = barriers[:*most]
+	}
+	for _, n := range barriers {
 		at = append(at, n-1, n)
 	}
 	for range *moments {
 		at = append(at, s.began+random.IntN(end-s.began), s.succeeded+random.IntN(end-s.succeeded))
 	}
-	// What comes before the program is the file system's own concern.
-	at = slices.DeleteFunc(at, func(n int) bool { return n < s.began })
 	slices.Sort(at)
 	return slices.Compact(at)
 }
