@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/tree"
@@ -59,7 +62,7 @@ func newMark(t *tree.Tree, mode Mode, store string, o Options) *Mark {
 // [fs.ErrNotExist].
 func ReadMark(dir string) (*Mark, error) {
 	file := filepath.Join(dir, MarkName)
-	text, err := os.ReadFile(file)
+	text, err := readMark(file)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +77,26 @@ func ReadMark(dir string) (*Mark, error) {
 		return nil, fmt.Errorf("%s has mode %q and prefix %q, want the mode it was made by and an absolute path", file, m.Mode, m.Prefix)
 	}
 	return m, nil
+}
+
+// maxMark bounds what is read: two paths and a few words.
+const maxMark = 64 << 10
+
+// readMark reads a file that anybody may have put there. It waits for no pipe.
+func readMark(file string) ([]byte, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxMark {
+		return nil, fmt.Errorf("%s is %v of %d bytes, want a regular file of at most %d", file, info.Mode(), info.Size(), maxMark)
+	}
+	return io.ReadAll(io.LimitReader(f, maxMark))
 }
 
 // write writes the mark into the new environment dir.

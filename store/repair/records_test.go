@@ -179,17 +179,17 @@ func TestRecords(t *testing.T) {
 		{"no RECORD and no WHEEL, and another file", func(t *testing.T, dir string) {
 			drop(t, dir, info+"RECORD", info+"WHEEL")
 			put(t, dir, site+"pkg/core.py", "x = 3\n")
-		}, Options{}, Report{Failed: []Reason{{"pkg 1.0", refusal.Error()}}}, true},
+		}, Options{}, Report{Failed: []Reason{{"pkg 1.0", errNoOther.Error()}}}, true},
 		{"another build", func(t *testing.T, dir string) {
 			b, err := os.ReadFile(filepath.Join(dir, info+"RECORD"))
 			check(t, err)
 			put(t, dir, info+"RECORD", strings.ReplaceAll(string(b), row("pkg/core.py", "x = 1\n"), row("pkg/core.py", "x = 3\n")))
 			drop(t, dir, site+"pkg/core.py")
-		}, Options{}, Report{Failed: []Reason{{"pkg 1.0", refusal.Error()}}}, true},
+		}, Options{}, Report{Failed: []Reason{{"pkg 1.0", errNoOther.Error()}}}, true},
 		{"another build, by its tags", func(t *testing.T, dir string) {
 			put(t, dir, info+"WHEEL", "Tag: py2-none-any\n")
 			drop(t, dir, info+"RECORD")
-		}, Options{}, Report{Failed: []Reason{{"pkg 1.0", refusal.Error()}}}, true},
+		}, Options{}, Report{Failed: []Reason{{"pkg 1.0", errNoOther.Error()}}}, true},
 		{"editable", func(t *testing.T, dir string) {
 			put(t, dir, info+"direct_url.json", `{"url": "file:///src", "dir_info": {"editable": true}}`)
 			drop(t, dir, site+"pkg/core.py")
@@ -230,8 +230,8 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// refusal is what follows the wheels.
-var refusal = errors.New("an index knows no other wheel")
+// errNoOther is what follows the wheels.
+var errNoOther = errors.New("an index knows no other wheel")
 
 // rescueIt repairs dir with the wheel and returns what is left to find.
 func rescueIt(t *testing.T, dir string, src blobs, o Options) (*Report, *verify.Result) {
@@ -257,7 +257,7 @@ func rescueIt(t *testing.T, dir string, src blobs, o Options) (*Report, *verify.
 				}
 				chosen := d.Broken != nil && d.Tags == nil
 				if (chosen || yield(&other, nil)) && yield(w, nil) {
-					yield(nil, refusal)
+					yield(nil, errNoOther)
 				}
 			}
 		}
