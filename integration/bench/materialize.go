@@ -9,48 +9,58 @@ import (
 	"path/filepath"
 )
 
-// materialized are the environments that are measured, and the most that each may
-// take of uv's time with the same link mode.
-var materialized = []struct {
-	fileSystem string // "" is that of the bench's folder
-	mode       string
-	most       float64
-}{
-	{"", "hardlink", 1.0},
-	{"", "copy", 0.5},
-	{"xfs", "hardlink", 1.0},
-	{"xfs", "clone", 0.8},
-	{"xfs", "copy", 0.5},
-	{"btrfs", "hardlink", 1.0},
-	{"btrfs", "clone", 0.8},
-	{"btrfs", "copy", 0.5},
+// A materialized environment is one that is measured: its link mode, and the most
+// that it may take of uv's time with the same mode.
+type materialized struct {
+	mode string
+	most float64
 }
+
+var (
+	linked = materialized{"hardlink", 1.0}
+	cloned = materialized{"clone", 0.8}
+	copied = materialized{"copy", 0.5}
+)
 
 // imageSize has room for a store, a cache, and copies of either side for every
 // round. It takes space as it is written to.
 const imageSize = 40 << 30
 
-// materializeTimes measures `sitefs materialize`, with verification and until all is
-// on the disk, beside `uv venv` and `uv pip sync --offline` of the same lock in the
-// same mode, which do neither. Then what there is to do when there is nothing to
-// do, and a look at all of it.
-func materializeTimes(ctx context.Context, b *bench) ([]Row, error) {
-	var rows []Row
-	for _, env := range materialized {
-		if env.fileSystem != "" && os.Geteuid() != 0 {
-			b.logf("    left out, needs root: %s", env.fileSystem)
-			continue
-		}
-		more, err := b.materializeOn(ctx, env.fileSystem, env.mode, env.most)
+// materializeOnOurs measures on the file system of the bench's folder.
+func materializeOnOurs(ctx context.Context, b *bench) ([]Row, error) {
+	return b.materializeOn(ctx, "", linked, copied)
+}
+
+func materializeOnXFS(ctx context.Context, b *bench) ([]Row, error) {
+	return b.materializeOn(ctx, "xfs", linked, cloned, copied)
+}
+
+func materializeOnBtrfs(ctx context.Context, b *bench) ([]Row, error) {
+	return b.materializeOn(ctx, "btrfs", linked, cloned, copied)
+}
+
+// materializeOn measures `sitefs materialize`, with verification and until all is on
+// the disk, beside `uv venv` and `uv pip sync --offline` of the same lock in the same
+// mode, which do neither, and beside these and a sync. Then what there is to do when
+// there is nothing to do, and a look at all of it. FileSystem is of a disk in a file,
+// "" that of the bench's folder.
+func (b *bench) materializeOn(ctx context.Context, fileSystem string, envs ...materialized) (rows []Row, err error) {
+	if fileSystem != "" && os.Geteuid() != 0 {
+		b.logf("    left out, needs root: %s", fileSystem)
+		return nil, nil
+	}
+	for _, env := range envs {
+		more, err := b.materialize(ctx, fileSystem, env)
 		if err != nil {
-			return nil, fmt.Errorf("%s %s: %w", env.fileSystem, env.mode, err)
+			return nil, fmt.Errorf("%s %s: %w", fileSystem, env.mode, err)
 		}
 		rows = append(rows, more...)
 	}
 	return rows, nil
 }
 
-func (b *bench) materializeOn(ctx context.Context, fileSystem, mode string, most float64) (_ []Row, err error) {
+func (b *bench) materialize(ctx context.Context, fileSystem string, env materialized) (_ []Row, err error) {
+	mode := env.mode
 	m, err := b.stocked()
 	if err != nil {
 		return nil, err
@@ -74,6 +84,7 @@ func (b *bench) materializeOn(ctx context.Context, fileSystem, mode string, most
 		}
 		what += ", " + fileSystem
 	}
+	var synced []float64 // uv's times, and until it is on the disk
 	ours := func(round int) (float64, error) {
 		return timed(m.materialize(ctx, b.lock, mode, filepath.Join(dir, numbered("sitefs", round))))
 	}
@@ -84,6 +95,11 @@ func (b *bench) materializeOn(ctx context.Context, fileSystem, mode string, most
 			return 0, err
 		}
 		took, err := b.uvSync(ctx, cache, venv, b.lock, "--offline", "--link-mode", mode)
+		if err != nil {
+			return 0, err
+		}
+		sync, err := b.syncDisk(ctx, dir)
+		synced = append(synced, made+took+sync)
 		return made + took, err
 	}
 	// From here on the tree is there, the hard links' inodes, and warm caches.
@@ -92,14 +108,16 @@ func (b *bench) materializeOn(ctx context.Context, fileSystem, mode string, most
 			return nil, err
 		}
 	}
+	synced = nil
 	samples, err := interleave(ctx, b.rounds(), b.settled(ctx, ours), b.settled(ctx, theirs))
 	if err != nil {
 		return nil, err
 	}
 	row := beside("materialize, "+what, seconds, samples[0], "uv, no sync, no check", samples[1])
-	row.Goal = ratioAtMost(most)
+	row.Goal = ratioAtMost(env.most)
+	durable := beside("the same", seconds, samples[0], "uv and sync -f, no check", synced)
 	again, err := b.lookAgain(ctx, m, mode, filepath.Join(dir, numbered("sitefs", 0)), what)
-	return append([]Row{row}, again...), err
+	return append([]Row{row, durable}, again...), err
 }
 
 // lookAgain measures materialize where there is nothing to do, and verify.
