@@ -116,6 +116,14 @@ func TestNamespaceBreaks(t *testing.T) {
 		p := inNamespace(t, user)
 		p.withSubIDs()
 		namespaceBreaks(t, p)
+		// Rootless podman begins with this.
+		mapMore := []string{"unshare", "--map-auto", "--map-root-user", "true"}
+		if r := p.run(mapMore...); r.code != 0 {
+			t.Errorf("mapping further users, outside: %s", r.stderr)
+		}
+		if r := p.run(inEnv(mapMore...)...); r.code == 0 {
+			t.Error("mapping further users works in the namespace: the help of run says that it doesn't")
+		}
 	})
 }
 
@@ -155,6 +163,7 @@ func namespaceBreaks(t *testing.T, p *person) {
 		{"a file of another group of the user's", []string{"stat", "-c", "%g", shared}, fmt.Sprint(team), overflow},
 		{"what that group may read", []string{"cat", shared}, "for the team", "for the team"},
 		{"a setuid program", []string{setuid, "-u"}, "0", fmt.Sprint(user)},
+		{"ssh, and a file of root's that is configuration", sshTakes(t, p), "taken", "refused"},
 	} {
 		if got := p.output(c.command...); got != c.outside {
 			t.Errorf("%s, outside: %q, want %q", c.what, got, c.outside)
@@ -173,6 +182,21 @@ func namespaceBreaks(t *testing.T, p *person) {
 			t.Errorf("the help of run doesn't name %s", word)
 		}
 	}
+}
+
+// sshTakes is a command that says whether ssh takes configuration of root's: what is
+// included must be root's or the user's.
+func sshTakes(t *testing.T, p *person) []string {
+	t.Helper()
+	sandbox.NeedProgram(t, "ssh")
+	file, included := filepath.Join(p.home, "ssh_config"), filepath.Join(p.home, "included")
+	if err := os.WriteFile(included, []byte("Port 2222\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("Include "+included+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"sh", "-c", `if ssh -G -F "$0" host >/dev/null 2>&1; then echo taken; else echo refused; fi`, file}
 }
 
 // Who was given ids has them in the namespace, where that works.
