@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -201,8 +202,15 @@ func (l *look) wanted(e *entry) {
 		l.wrongMode(l.path(e), e, &st)
 	}
 	l.bytes += st.Size
-	l.file(e, &st, e.mtime != 0 && (int64(st.Mtim.Sec) != e.mtime || st.Mtim.Nsec != 0))
+	touched := e.mtime != 0 && (int64(st.Mtim.Sec) != e.mtime || st.Mtim.Nsec != 0)
+	if touched && l.Times {
+		l.changed(l.path(e), "modified "+timeText(st.Mtim.Unix()), timeText(e.mtime, 0))
+		return
+	}
+	l.file(e, &st, touched)
 }
+
+func timeText(sec, nsec int64) string { return time.Unix(sec, nsec).UTC().Format(time.RFC3339Nano) }
 
 // path returns the path of an entry. Nearly none is ever told.
 func (l *look) path(e *entry) string { return join(l.dir, e.name) }

@@ -9,7 +9,8 @@
 //
 // A file is held to its kind, mode and size. Its content is read where there is a
 // reason: [Options.Deep] asks for it, or the file of a tree has another
-// modification time than the tree gave it, which every edit changes.
+// modification time than the tree gave it, which every edit changes. With
+// [Options.Times] that is a difference already.
 package verify
 
 import (
@@ -32,6 +33,9 @@ type Options struct {
 	// Deep reads every file and compares its hash.
 	Deep bool
 
+	// Times has another modification time than a tree's be a change of the file.
+	Times bool
+
 	// Workers is how many directories are compared at a time, and how many files
 	// are read; 0 means as many as there are processors.
 	Workers int
@@ -53,7 +57,7 @@ type Result struct {
 	Bytes int64 `json:"bytes"` // their sizes
 
 	Missing  []string     `json:"missing,omitempty"`
-	Changed  []Difference `json:"changed,omitempty"`  // in kind, size or content
+	Changed  []Difference `json:"changed,omitempty"`  // in kind, size, content or time
 	Mode     []Difference `json:"mode,omitempty"`     // permission bits
 	Bytecode []Difference `json:"bytecode,omitempty"` // .pyc files that don't match their source
 	Conflict []string     `json:"conflict,omitempty"` // copies that a syncing folder made

@@ -276,6 +276,23 @@ func TestSymlinks(t *testing.T) {
 	}
 }
 
+// TestTimes: another time is a difference where it is asked for, of a file that the
+// tree has the bytes of as well.
+func TestTimes(t *testing.T) {
+	dir := t.TempDir()
+	tr := newTree(t, "/venv")
+	write(t, tr, dir)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC)
+	for _, path := range []string{"lib/site/a/mod.py", "pyvenv.cfg"} {
+		check(t, os.Chtimes(filepath.Join(dir, path), at, at))
+	}
+	got, err := Tree(context.Background(), tr, dir, Options{Times: true})
+	check(t, err)
+	if len(got.Changed) != 2 || got.Changed[0].Path != "lib/site/a/mod.py" || got.Changed[0].Found != "modified 2026-01-02T03:04:05.0000006Z" {
+		t.Errorf("found %+v, want two changed files", got)
+	}
+}
+
 func TestErr(t *testing.T) {
 	r := &Result{Missing: []string{"a", "b"}, Extra: []string{"c"}}
 	err := r.Err()
