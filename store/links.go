@@ -44,7 +44,7 @@ func linkMode(a tree.Attr) uint32 {
 
 // MakeLinks makes what [Store.Link] links to, for files of a tree whose contents,
 // modes or times differ: all that isn't there yet, durably and at the price of one
-// sync. What has been changed through an environment is made anew.
+// sync. What has visibly been changed through an environment is made anew.
 func (s *Store) MakeLinks(ctx context.Context, files []tree.Attr) error {
 	absent, err := s.absentLinks(files)
 	if err != nil || len(absent) == 0 {
@@ -84,16 +84,44 @@ func (s *Store) absentLinks(files []tree.Attr) ([]tree.Attr, error) {
 
 // hasLink reports whether there is an inode for a, as it was made.
 func (s *Store) hasLink(a tree.Attr) (bool, error) {
+	st, err := s.statLink(a, 0)
+	return err == nil && st != nil && uint32(st.Mode) == unix.S_IFREG|linkMode(a) && st.Size == a.Size && st.Mtim.Sec == a.Mtime && st.Mtim.Nsec == 0, err
+}
+
+// statLink describes inode n for a; nil means that there is none.
+func (s *Store) statLink(a tree.Attr, n int) (*unix.Stat_t, error) {
 	var st unix.Stat_t
-	name := linkName(a, 0)
+	name := linkName(a, n)
 	err := unix.Fstatat(int(s.root.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err == unix.ENOENT {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, s.diskError(&fs.PathError{Op: "stat", Path: s.path(name), Err: err})
+		return nil, s.diskError(&fs.PathError{Op: "stat", Path: s.path(name), Err: err})
 	}
-	return uint32(st.Mode) == unix.S_IFREG|linkMode(a) && st.Size == a.Size && st.Mtim.Sec == a.Mtime && st.Mtim.Nsec == 0, nil
+	return &st, nil
+}
+
+// RenewLinks makes all inodes of files of a tree anew, whatever they look like.
+// Environments that link to the ones before keep them.
+func (s *Store) RenewLinks(ctx context.Context, files []tree.Attr) error {
+	for n := 0; len(files) > 0; n++ {
+		if err := s.makeLinks(ctx, files, n); err != nil {
+			return err
+		}
+		var more []tree.Attr
+		for _, a := range files {
+			st, err := s.statLink(a, n+1)
+			if err != nil {
+				return err
+			}
+			if st != nil {
+				more = append(more, a)
+			}
+		}
+		files = more
+	}
+	return nil
 }
 
 // makeLinks makes inode n for each file.
@@ -161,10 +189,10 @@ func (s *Store) stageLink(st *stage, a tree.Attr) (staged string, err error) {
 }
 
 // Link makes name in the directory dir a hard link to a file with the content, the
-// mode and the time of a, which [Store.MakeLinks] has seen. The directory must be
-// on the mount of the store.
+// mode and the time of a. Where [Store.MakeLinks] has to make that first, the error
+// is [fs.ErrNotExist]. The directory must be on the mount of the store.
 func (s *Store) Link(a tree.Attr, dir int, name string) error {
-	n, made := 0, -1
+	n, made := 0, 0
 	for {
 		err := s.link(int(s.root.Fd()), linkName(a, n), dir, name)
 		switch {
@@ -173,7 +201,7 @@ func (s *Store) Link(a tree.Attr, dir int, name string) error {
 		case err == unix.EINTR:
 		case err == unix.EMLINK:
 			n++
-		case err == unix.ENOENT && made != n: // the next inode, or one that was collected a moment ago
+		case err == unix.ENOENT && made != n: // the inode that is to follow a full one
 			if err := s.makeLinks(context.Background(), []tree.Attr{a}, n); err != nil {
 				return err
 			}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -115,18 +117,22 @@ func TestMakeLinksAnew(t *testing.T) {
 	}
 }
 
-// TestLinkFull: a file system that takes two links to an inode, its own name
-// included, gets a second and a third inode, and no caller learns of it.
+// linkTwo is linkat of a file system that takes two links to an inode, its own name
+// included.
+func linkTwo(fromDir int, from string, toDir int, to string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(fromDir, from, &st, 0); err == nil && st.Nlink >= 2 {
+		return unix.EMLINK
+	}
+	return linkat(fromDir, from, toDir, to)
+}
+
+// TestLinkFull: where an inode takes no more links there is a second and a third
+// one, and no caller learns of it.
 func TestLinkFull(t *testing.T) {
 	s := newStore(t)
 	ingest(t, s, demoWheel(t))
-	s.link = func(fromDir int, from string, toDir int, to string) error {
-		var st unix.Stat_t
-		if err := unix.Fstatat(fromDir, from, &st, 0); err == nil && st.Nlink >= 2 {
-			return unix.EMLINK
-		}
-		return linkat(fromDir, from, toDir, to)
-	}
+	s.link = linkTwo
 	inodes := map[uint64]bool{}
 	for range 3 {
 		inodes[statFile(t, filepath.Join(linkInto(t, s, map[string]tree.Attr{"a": answer}), "a")).Ino] = true
@@ -135,6 +141,36 @@ func TestLinkFull(t *testing.T) {
 		t.Errorf("three environments share %d inodes, want one each", len(inodes))
 	}
 	expectFiles(t, s, "links", 3)
+}
+
+// TestRenewLinks: what was written to an inode, the second one even, is in no new
+// environment, and no environment is changed by that.
+func TestRenewLinks(t *testing.T) {
+	s := newStore(t)
+	w := demoWheel(t)
+	ingest(t, s, w)
+	s.link = linkTwo
+	files := map[string]tree.Attr{"a": answer}
+	one, two := linkInto(t, s, files), linkInto(t, s, files)
+	for _, dir := range []string{one, two} {
+		if err := os.WriteFile(filepath.Join(dir, "a"), []byte("answer = 41\n"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.RenewLinks(context.Background(), []tree.Attr{answer}); err != nil {
+		t.Fatal(err)
+	}
+	expectFiles(t, s, "links", 2)
+	expectNoTmp(t, s)
+	for range 3 {
+		if b, err := os.ReadFile(filepath.Join(linkInto(t, s, files), "a")); err != nil || string(b) != "answer = 42\n" {
+			t.Errorf("a new environment has %q, %v", b, err)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(two, "a")); err != nil || string(b) != "answer = 41\n" {
+		t.Errorf("an old environment has %q, %v", b, err)
+	}
+	expectWheel(t, s, w)
 }
 
 // TestLinkErrors: what isn't there, or can't be linked, ends; it doesn't go round.
@@ -149,8 +185,16 @@ func TestLinkErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := s.Link(unknown, int(d.Fd()), "a"); err == nil {
-		t.Error("a link to a blob that isn't there was made")
+	if err := s.MakeLinks(context.Background(), []tree.Attr{unknown}); err == nil {
+		t.Error("an inode for a blob that isn't there was made")
+	}
+	for _, a := range []tree.Attr{unknown, answer} {
+		if err := s.Link(a, int(d.Fd()), "a"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("link to what isn't made: %v, want %v", err, fs.ErrNotExist)
+		}
+	}
+	if err := s.MakeLinks(context.Background(), []tree.Attr{answer}); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Remove(gone); err != nil {
 		t.Fatal(err)

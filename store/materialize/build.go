@@ -32,15 +32,16 @@ type builder struct {
 	from *previous // nil if there is nothing to reuse
 
 	mode      Mode
-	copyRange bool // the kernel can copy from the store to here
-	chmod     bool // what is made here doesn't get the mode that it is made with
-	linked    map[content]tree.ID
+	copyRange bool     // the kernel can copy from the store to here
+	chmod     bool     // what is made here doesn't get the mode that it is made with
 	progress  Progress // may be nil
 
 	group  *errgroup.Group // directories that are filled by another goroutine
 	ctx    context.Context // ends with the first failure
-	mu     sync.Mutex
+	mu     sync.Mutex      // guards report and linked
 	report *Report
+	linked map[content]bool // of which there is a hard link
+	making sync.Mutex       // held while the store makes what to link to
 }
 
 // build writes t into the new directory dir, with modes and times, and adds to r
@@ -51,15 +52,15 @@ func build(ctx context.Context, sys system, t *tree.Tree, src Source, dir string
 	if err := retry(func() error { return unix.Mkdir(dir, dirMode) }); err != nil {
 		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
-	b := &builder{tree: t, src: src, sys: sys, code: o.Bytecode, progress: o.Progress, dir: dir, report: r}
-	if err := b.prepare(ctx, from, o.Mode); err != nil {
+	b := &builder{tree: t, src: src, sys: sys, code: o.Bytecode, progress: o.Progress, dir: dir, report: r, linked: make(map[content]bool)}
+	if err := b.prepare(from, o.Mode); err != nil {
 		return err
 	}
 	return b.write(ctx, o.Workers)
 }
 
 // prepare finds out, in the new directory, what can be done there.
-func (b *builder) prepare(ctx context.Context, from *previous, want Mode) error {
+func (b *builder) prepare(from *previous, want Mode) error {
 	p, err := newProbe(b.sys, b.src.Dir(), b.dir)
 	if err != nil {
 		return err
@@ -78,9 +79,6 @@ func (b *builder) prepare(ctx context.Context, from *previous, want Mode) error 
 	}
 	if from != nil && reusable(from.mode) && reusable(b.mode) {
 		b.from = from
-	}
-	if b.mode == Hardlink {
-		return b.makeLinks(ctx)
 	}
 	return nil
 }
@@ -249,9 +247,8 @@ func (w *worker) entry(dir int, name string, id tree.ID, a tree.Attr, old oldDir
 	switch {
 	case w.mode == Clone:
 		return w.cloneFile(dir, name, a)
-	case w.mode == Hardlink && w.linked[contentOf(a)] == id:
-		w.counts.Linked++
-		return w.src.Link(a, dir, name)
+	case w.mode == Hardlink && w.claim(a):
+		return w.linkFile(dir, name, a)
 	case w.mode == Symlink && !a.Exec: // a blob is never executable
 		w.counts.Symlinked++
 		return symlink(dir, name, w.src.BlobPath(a.Digest), a.Mtime)

@@ -83,6 +83,15 @@ func (s *fakeStore) MakeLinks(_ context.Context, files []tree.Attr) error {
 	return nil
 }
 
+func (s *fakeStore) RenewLinks(ctx context.Context, files []tree.Attr) error {
+	for _, a := range files {
+		if err := os.Remove(s.linkPath(a)); err != nil {
+			return err
+		}
+	}
+	return s.MakeLinks(ctx, files)
+}
+
 func (s *fakeStore) Link(a tree.Attr, dir int, name string) error {
 	return unix.Linkat(unix.AT_FDCWD, s.linkPath(a), dir, name, 0)
 }

@@ -47,8 +47,12 @@ type Source interface {
 	// files of a tree, whose contents, modes and times differ.
 	MakeLinks(ctx context.Context, files []tree.Attr) error
 
+	// RenewLinks makes anew all that there is to link to for these files.
+	RenewLinks(ctx context.Context, files []tree.Attr) error
+
 	// Link makes name in the directory dir a hard link to a file with the content,
-	// the mode and the time of a.
+	// the mode and the time of a. If MakeLinks has to make that first, it is
+	// [fs.ErrNotExist].
 	Link(a tree.Attr, dir int, name string) error
 }
 

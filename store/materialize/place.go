@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/manifest/digest"
@@ -129,16 +130,7 @@ func (p *placement) run() error {
 		p.report.Files, p.report.Bytes, p.report.Kept = p.old.found.Files, p.old.found.Bytes, p.extra()
 		return nil
 	}
-	if p.o.Progress != nil {
-		root, err := p.tree.Stat(tree.Root)
-		if err != nil {
-			return err
-		}
-		p.o.Progress.BeginWrite(root.Size)
-		defer p.o.Progress.EndWrite()
-	}
-	made := p.newName()
-	err := p.make(made)
+	made, err := p.make()
 	if err == nil {
 		err = p.put(made, p.old.info != nil)
 	} else {
@@ -321,43 +313,111 @@ func (p *placement) extra() []string {
 	return extra
 }
 
-// make makes the new environment in the new directory made, down to the disk.
-func (p *placement) make(made string) error {
+// make makes the new environment in a new directory, down to the disk.
+func (p *placement) make() (made string, err error) {
+	a, err := p.try()
+	if err == nil && a.mode == Hardlink {
+		a, err = p.renewed(a)
+	}
+	if err == nil {
+		err = p.lost(a.found)
+	}
+	if err == nil && a.mode == Symlink {
+		err = p.src.AddRoot(p.dest, p.tree.Digest())
+	}
+	if err == nil {
+		err = p.refuseOther()
+	}
+	if err == nil {
+		err = p.ctx.Err()
+	}
+	return a.dir, err
+}
+
+// An attempt is a new environment, which is on the disk.
+type attempt struct {
+	dir   string
+	mode  Mode
+	found *verify.Result // how it differs from the tree
+}
+
+func (p *placement) try() (a attempt, err error) {
+	a.dir = p.newName()
+	p.report = Report{Tree: p.report.Tree, Dest: p.report.Dest}
+	if err := p.build(a.dir); err != nil {
+		return a, err
+	}
+	if a.mode, err = ParseMode(p.report.Mode); err != nil {
+		return a, err
+	}
+	if err := p.mark(a.dir, a.mode); err != nil {
+		return a, err
+	}
+	if !p.o.DiscardExtra {
+		p.report.Kept = p.extra()
+		if err := p.keep(p.ctx, a.dir, p.report.Kept); err != nil {
+			return a, err
+		}
+	}
+	a.found, err = p.settle(a.dir, a.mode)
+	return a, err
+}
+
+// renewed returns an attempt of hard links, or another one if somebody has changed
+// through another environment what the files are linked to.
+func (p *placement) renewed(a attempt) (attempt, error) {
+	files, err := stale(p.tree, a.found)
+	if err != nil || len(files) == 0 {
+		return a, err
+	}
+	if err := p.src.RenewLinks(p.ctx, files); err != nil {
+		return a, err
+	}
+	return p.try()
+}
+
+// build writes the tree into the new directory made.
+func (p *placement) build(made string) error {
+	if p.o.Progress != nil {
+		root, err := p.tree.Stat(tree.Root)
+		if err != nil {
+			return err
+		}
+		p.o.Progress.BeginWrite(root.Size)
+		defer p.o.Progress.EndWrite()
+	}
 	var from *previous
 	if p.old.tree != nil {
 		from = &previous{tree: p.old.tree, dir: p.dest, mode: p.old.mark.Mode}
 	}
-	if err := build(p.ctx, p.sys, p.tree, p.src, made, from, p.o, &p.report); err != nil {
+	return build(p.ctx, p.sys, p.tree, p.src, made, from, p.o, &p.report)
+}
+
+// settle has what was made on the disk, and compares it with the tree meanwhile:
+// one waits, the other one computes.
+func (p *placement) settle(made string, mode Mode) (found *verify.Result, err error) {
+	g, ctx := errgroup.WithContext(p.ctx)
+	g.Go(func() error { return durable(made) })
+	g.Go(func() (err error) {
+		o := p.verifyOptions(mode, p.src.Dir())
+		o.Ignore = func(path string) bool { return Own(path) || p.kept(path) }
+		o.Times = mode == Hardlink
+		found, err = verify.Tree(ctx, p.tree, made, o)
 		return err
-	}
-	mode, err := ParseMode(p.report.Mode)
-	if err != nil {
-		return err
-	}
-	if err := p.check(made, mode); err != nil {
-		return err
-	}
-	if err := p.mark(made, mode); err != nil {
-		return err
-	}
-	if !p.o.DiscardExtra {
-		p.report.Kept = p.extra()
-		if err := p.keep(p.ctx, made, p.report.Kept); err != nil {
-			return err
-		}
-	}
-	if err := durable(made); err != nil {
-		return err
-	}
-	if mode == Symlink {
-		if err := p.src.AddRoot(p.dest, p.tree.Digest()); err != nil {
-			return err
-		}
-	}
-	if err := p.refuseOther(); err != nil {
-		return err
-	}
-	return p.ctx.Err()
+	})
+	err = g.Wait()
+	return found, err
+}
+
+// kept reports whether a path of the new environment is what the user had added to
+// the old one, in a folder that was, or above one.
+func (p *placement) kept(path string) bool {
+	kept := p.report.Kept // sorted; a folder, which ends in a slash, is all that is in it
+	i, found := slices.BinarySearch(kept, path)
+	in := i > 0 && strings.HasSuffix(kept[i-1], "/") && strings.HasPrefix(path, kept[i-1])
+	j, _ := slices.BinarySearch(kept, path+"/")
+	above := j < len(kept) && strings.HasPrefix(kept[j], path+"/")
+	return found || in || above
 }
 
 // refuseOther refuses to replace what came to the directory since it was inspected,
@@ -373,12 +433,8 @@ func (p *placement) refuseOther() error {
 	return err
 }
 
-// check compares what was made with the tree.
-func (p *placement) check(made string, mode Mode) error {
-	found, err := verify.Tree(p.ctx, p.tree, made, p.verifyOptions(mode, p.src.Dir()))
-	if err != nil {
-		return err
-	}
+// lost returns an error if what was made is not what the tree has.
+func (p *placement) lost(found *verify.Result) error {
 	for _, list := range [][]verify.Difference{found.Changed, found.Mode} {
 		if len(list) > 0 {
 			return fmt.Errorf("the file system at %q didn't keep what was written: %v", p.parent, list[0])
