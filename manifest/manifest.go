@@ -38,6 +38,10 @@ type Manifest struct {
 	// Relocatable has scripts find their interpreter beside themselves, so that
 	// a copy of the venv may be moved.
 	Relocatable bool `json:",omitempty"`
+
+	// Commit is set of a tree that came out of another one with changes that are in
+	// no wheel. Compile knows nothing of them.
+	Commit *Commit `json:",omitempty"`
 }
 
 // Python is the interpreter that an environment is for.

@@ -26,6 +26,7 @@ type Builder struct {
 
 	root   *entry
 	tables []byte
+	from   *Tree // whose tables can be opened; nil for none
 }
 
 // entry is a node being built.
@@ -90,9 +91,14 @@ func (b *Builder) Table(wheel digest.Digest, t *Table) uint32 {
 // Ref adds a reference to a node of the table that [Builder.Table] numbered.
 // The path must be the one that the node has in its own table.
 func (b *Builder) Ref(path string, table uint32, n Node) error {
+	return b.add(path, refTo(table, n))
+}
+
+// refTo returns a reference to node n of a table.
+func refTo(table uint32, n Node) *entry {
 	n.target, n.Kind = n.Kind, ref
 	n.first, n.count = table, n.Index
-	return b.add(path, &entry{Node: n})
+	return &entry{Node: n}
 }
 
 // add puts e at a path that must be free.
@@ -127,8 +133,8 @@ func (b *Builder) dir(path string) (*entry, error) {
 			next = newDir()
 			dir.children[name] = next
 		}
-		if next.Kind != Dir {
-			return nil, fmt.Errorf("path %q: %q: %w", path, name, ErrNotDir)
+		if err := b.open(next); err != nil {
+			return nil, fmt.Errorf("path %q: %q: %w", path, name, err)
 		}
 		dir = next
 	}
