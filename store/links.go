@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -21,9 +23,10 @@ import (
 //	links/ab/cdef…-MODE-MTIME[.N]
 //
 // Mode (octal) and modification time (Unix seconds) belong to the inode, so there is
-// one for each that a content is linked with. A number follows when the file system
-// takes no more links to the one before. No mount serves them: what root writes into
-// such an environment reaches other ones of its kind, never a blob.
+// one for each that a content is linked with. Further ones have a number: paths of
+// one environment share none, and a file system takes only so many links to one. No
+// mount serves them: what root writes into such an environment reaches other ones of
+// its kind, never a blob.
 const linksFolder = "links"
 
 // linkName returns the name of inode n for a file of a tree.
@@ -42,28 +45,49 @@ func linkMode(a tree.Attr) uint32 {
 	return 0o644
 }
 
-// MakeLinks makes what [Store.Link] links to, for files of a tree whose contents,
-// modes or times differ: all that isn't there yet, durably and at the price of one
-// sync. What has visibly been changed through an environment is made anew.
+// A link is an inode of a file of a tree.
+type link struct {
+	tree.Attr
+	n int
+}
+
+func (l link) name() string { return linkName(l.Attr, l.n) }
+
+// MakeLinks makes what [Store.Link] links to: an inode for each of these files of a
+// tree, so several for several that are alike. It makes all that aren't there yet,
+// durably and at the price of one sync, and anew those that visibly are not as they
+// were made.
 func (s *Store) MakeLinks(ctx context.Context, files []tree.Attr) error {
-	absent, err := s.absentLinks(files)
+	absent, err := s.absentLinks(numbered(files))
 	if err != nil || len(absent) == 0 {
 		return err
 	}
-	return s.makeLinks(ctx, absent, 0)
+	return s.makeLinks(ctx, absent)
 }
 
-// absentLinks returns those of files that have no inode as it was made. Where all
-// is there, this is what MakeLinks costs, so all processors look.
-func (s *Store) absentLinks(files []tree.Attr) ([]tree.Attr, error) {
-	has := make([]bool, len(files))
+// numbered gives each file an inode of its own.
+func numbered(files []tree.Attr) []link {
+	links := make([]link, len(files))
+	next := make(map[string]int)
+	for i, a := range files {
+		first := linkName(a, 0)
+		links[i] = link{a, next[first]}
+		next[first]++
+	}
+	return links
+}
+
+// absentLinks returns those of links that aren't there as they were made. All
+// processors look.
+func (s *Store) absentLinks(links []link) ([]link, error) {
+	has := make([]bool, len(links))
 	var g errgroup.Group
-	part := len(files)/runtime.GOMAXPROCS(0) + 1
-	for from := 0; from < len(files); from += part {
+	part := len(links)/runtime.GOMAXPROCS(0) + 1
+	for from := 0; from < len(links); from += part {
 		g.Go(func() error {
-			for i := from; i < min(from+part, len(files)); i++ {
+			for i := from; i < min(from+part, len(links)); i++ {
 				var err error
-				if has[i], err = s.hasLink(files[i]); err != nil {
+				if has[i], err = s.hasLink(links[i]); err != nil {
 					return err
 				}
 			}
@@ -73,60 +97,31 @@ func (s *Store) absentLinks(files []tree.Attr) ([]tree.Attr, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	var absent []tree.Attr
-	for i, a := range files {
+	var absent []link
+	for i, l := range links {
 		if !has[i] {
-			absent = append(absent, a)
+			absent = append(absent, l)
 		}
 	}
 	return absent, nil
 }
 
-// hasLink reports whether there is an inode for a, as it was made.
-func (s *Store) hasLink(a tree.Attr) (bool, error) {
-	st, err := s.statLink(a, 0)
-	return err == nil && st != nil && uint32(st.Mode) == unix.S_IFREG|linkMode(a) && st.Size == a.Size && st.Mtim.Sec == a.Mtime && st.Mtim.Nsec == 0, err
-}
-
-// statLink describes inode n for a; nil means that there is none.
-func (s *Store) statLink(a tree.Attr, n int) (*unix.Stat_t, error) {
+// hasLink reports whether an inode is there as it was made.
+func (s *Store) hasLink(l link) (bool, error) {
 	var st unix.Stat_t
-	name := linkName(a, n)
-	err := unix.Fstatat(int(s.root.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fstatat(int(s.root.Fd()), l.name(), &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err == unix.ENOENT {
-		return nil, nil
+		return false, nil
 	}
 	if err != nil {
-		return nil, s.diskError(&fs.PathError{Op: "stat", Path: s.path(name), Err: err})
+		return false, s.diskError(&fs.PathError{Op: "stat", Path: s.path(l.name()), Err: err})
 	}
-	return &st, nil
+	return uint32(st.Mode) == unix.S_IFREG|linkMode(l.Attr) && st.Size == l.Size && st.Mtim.Sec == l.Mtime && st.Mtim.Nsec == 0, nil
 }
 
-// RenewLinks makes all inodes of files of a tree anew, whatever they look like.
-// Environments that link to the ones before keep them.
-func (s *Store) RenewLinks(ctx context.Context, files []tree.Attr) error {
-	for n := 0; len(files) > 0; n++ {
-		if err := s.makeLinks(ctx, files, n); err != nil {
-			return err
-		}
-		var more []tree.Attr
-		for _, a := range files {
-			st, err := s.statLink(a, n+1)
-			if err != nil {
-				return err
-			}
-			if st != nil {
-				more = append(more, a)
-			}
-		}
-		files = more
-	}
-	return nil
-}
-
-// makeLinks makes inode n for each file.
-func (s *Store) makeLinks(ctx context.Context, files []tree.Attr, n int) (err error) {
-	if err := s.checkLinkSpace(len(files)); err != nil {
+// makeLinks makes inodes.
+func (s *Store) makeLinks(ctx context.Context, links []link) (err error) {
+	if err := s.checkLinkSpace(len(links)); err != nil {
 		return err
 	}
 	st, err := s.newStage()
@@ -139,16 +134,16 @@ func (s *Store) makeLinks(ctx context.Context, files []tree.Attr, n int) (err er
 	}
 	var staged []string
 	var step blob.Step
-	for _, a := range files {
+	for _, l := range links {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		file, err := s.stageLink(st, a)
+		file, err := s.stageLink(st, l.Attr)
 		if err != nil {
 			return s.diskError(err)
 		}
 		staged = append(staged, file)
-		step.Place = append(step.Place, blob.Placement{Staged: file, Name: linkName(a, n), Replace: true})
+		step.Place = append(step.Place, blob.Placement{Staged: file, Name: l.name(), Replace: true})
 	}
 	if err := st.Sync(staged); err != nil {
 		return s.diskError(err)
@@ -188,31 +183,41 @@ func (s *Store) stageLink(st *stage, a tree.Attr) (staged string, err error) {
 	return staged, errors.Join(err, closeErr)
 }
 
-// Link makes name in the directory dir a hard link to a file with the content, the
-// mode and the time of a. Where [Store.MakeLinks] has to make that first, the error
-// is [fs.ErrNotExist]. The directory must be on the mount of the store.
-func (s *Store) Link(a tree.Attr, dir int, name string) error {
-	n, made := 0, 0
+// Link makes name in the directory dir a hard link to inode n of a file with the
+// content, the mode and the time of a; the first one is 0. One that [Store.MakeLinks]
+// has to make first is [fs.ErrNotExist], one that takes no more links is
+// [unix.EMLINK]. The directory must be on the mount of the store.
+func (s *Store) Link(a tree.Attr, n int, dir int, name string) error {
+	from := linkName(a, n)
 	for {
-		err := s.link(int(s.root.Fd()), linkName(a, n), dir, name)
-		switch {
-		case err == nil:
+		err := unix.Linkat(int(s.root.Fd()), from, dir, name, 0)
+		if err == nil {
 			return nil
-		case err == unix.EINTR:
-		case err == unix.EMLINK:
-			n++
-		case err == unix.ENOENT && made != n: // the inode that is to follow a full one
-			if err := s.makeLinks(context.Background(), []tree.Attr{a}, n); err != nil {
-				return err
-			}
-			made = n
-		default:
-			return s.diskError(&os.LinkError{Op: "link", Old: s.path(linkName(a, n)), New: name, Err: err})
+		}
+		if err != unix.EINTR {
+			return s.diskError(&os.LinkError{Op: "link", Old: s.path(from), New: name, Err: err})
 		}
 	}
 }
 
-// linkat is [Store.link] outside of tests.
-func linkat(fromDir int, from string, toDir int, to string) error {
-	return unix.Linkat(fromDir, from, toDir, to, 0)
+// DropLinks has [Store.MakeLinks] make the inodes of files of a tree anew, all of
+// them and whatever they look like. Environments that link to them keep them.
+func (s *Store) DropLinks(files []tree.Attr) error {
+	for _, a := range files {
+		first := linkName(a, 0)
+		folder, err := os.ReadDir(s.path(path.Dir(first)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s.diskError(err)
+		}
+		for _, e := range folder {
+			name := path.Dir(first) + "/" + e.Name()
+			if name != first && !strings.HasPrefix(name, first+".") {
+				continue
+			}
+			if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return s.diskError(err)
+			}
+		}
+	}
+	return nil
 }

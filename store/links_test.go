@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ func linkInto(t *testing.T, s *Store, files map[string]tree.Attr) string {
 		t.Fatal(err)
 	}
 	for name, a := range files {
-		if err := s.Link(a, int(d.Fd()), name); err != nil {
+		if err := s.Link(a, 0, int(d.Fd()), name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,60 +118,71 @@ func TestMakeLinksAnew(t *testing.T) {
 	}
 }
 
-// linkTwo is linkat of a file system that takes two links to an inode, its own name
-// included.
-func linkTwo(fromDir int, from string, toDir int, to string) error {
-	var st unix.Stat_t
-	if err := unix.Fstatat(fromDir, from, &st, 0); err == nil && st.Nlink >= 2 {
-		return unix.EMLINK
-	}
-	return linkat(fromDir, from, toDir, to)
-}
-
-// TestLinkFull: where an inode takes no more links there is a second and a third
-// one, and no caller learns of it.
-func TestLinkFull(t *testing.T) {
-	s := newStore(t)
-	ingest(t, s, demoWheel(t))
-	s.link = linkTwo
-	inodes := map[uint64]bool{}
-	for range 3 {
-		inodes[statFile(t, filepath.Join(linkInto(t, s, map[string]tree.Attr{"a": answer}), "a")).Ino] = true
-	}
-	if len(inodes) != 3 {
-		t.Errorf("three environments share %d inodes, want one each", len(inodes))
-	}
-	expectFiles(t, s, "links", 3)
-}
-
-// TestRenewLinks: what was written to an inode, the second one even, is in no new
-// environment, and no environment is changed by that.
-func TestRenewLinks(t *testing.T) {
+// TestLinkNumbers: files that are alike get an inode each.
+func TestLinkNumbers(t *testing.T) {
 	s := newStore(t)
 	w := demoWheel(t)
 	ingest(t, s, w)
-	s.link = linkTwo
+	script := answer
+	script.Exec = true
+	if err := s.MakeLinks(context.Background(), []tree.Attr{answer, script, answer, answer}); err != nil {
+		t.Fatal(err)
+	}
+	expectFiles(t, s, "links", 4)
+	dir := t.TempDir()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	inodes := map[uint64]bool{}
+	for n := range 3 {
+		name := strconv.Itoa(n)
+		if err := s.Link(answer, n, int(d.Fd()), name); err != nil {
+			t.Fatal(err)
+		}
+		inodes[statFile(t, filepath.Join(dir, name)).Ino] = true
+	}
+	if len(inodes) != 3 {
+		t.Errorf("three paths share %d inodes, want one each", len(inodes))
+	}
+	if err := s.Link(answer, 3, int(d.Fd()), "3"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a fourth inode: %v, want %v", err, fs.ErrNotExist)
+	}
+}
+
+// TestDropLinks: what was written to an inode, whatever it looks like, is in no new
+// environment, and no environment is changed by that.
+func TestDropLinks(t *testing.T) {
+	s := newStore(t)
+	w := demoWheel(t)
+	ingest(t, s, w)
+	later := answer
+	later.Mtime += 10 // its name begins like that of answer
+	if err := s.MakeLinks(context.Background(), []tree.Attr{answer, answer, later}); err != nil {
+		t.Fatal(err)
+	}
 	files := map[string]tree.Attr{"a": answer}
-	one, two := linkInto(t, s, files), linkInto(t, s, files)
-	for _, dir := range []string{one, two} {
-		if err := os.WriteFile(filepath.Join(dir, "a"), []byte("answer = 41\n"), 0); err != nil {
+	one := linkInto(t, s, files)
+	for n := range 2 {
+		if err := os.WriteFile(s.path(linkName(answer, n)), []byte("answer = 41\n"), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.RenewLinks(context.Background(), []tree.Attr{answer}); err != nil {
+	if err := s.DropLinks([]tree.Attr{answer}); err != nil {
 		t.Fatal(err)
 	}
-	expectFiles(t, s, "links", 2)
-	expectNoTmp(t, s)
-	for range 3 {
-		if b, err := os.ReadFile(filepath.Join(linkInto(t, s, files), "a")); err != nil || string(b) != "answer = 42\n" {
-			t.Errorf("a new environment has %q, %v", b, err)
-		}
+	expectFiles(t, s, "links", 1)
+	if b, err := os.ReadFile(filepath.Join(linkInto(t, s, files), "a")); err != nil || string(b) != "answer = 42\n" {
+		t.Errorf("a new environment has %q, %v", b, err)
 	}
-	if b, err := os.ReadFile(filepath.Join(two, "a")); err != nil || string(b) != "answer = 41\n" {
+	if b, err := os.ReadFile(filepath.Join(one, "a")); err != nil || string(b) != "answer = 41\n" {
 		t.Errorf("an old environment has %q, %v", b, err)
 	}
 	expectWheel(t, s, w)
+	if err := s.DropLinks([]tree.Attr{{Kind: tree.File, Size: 1}}); err != nil {
+		t.Errorf("nothing to drop: %v", err)
+	}
 }
 
 // TestLinkErrors: what isn't there, or can't be linked, ends; it doesn't go round.
@@ -189,7 +201,7 @@ func TestLinkErrors(t *testing.T) {
 		t.Error("an inode for a blob that isn't there was made")
 	}
 	for _, a := range []tree.Attr{unknown, answer} {
-		if err := s.Link(a, int(d.Fd()), "a"); !errors.Is(err, fs.ErrNotExist) {
+		if err := s.Link(a, 0, int(d.Fd()), "a"); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("link to what isn't made: %v, want %v", err, fs.ErrNotExist)
 		}
 	}
@@ -199,7 +211,7 @@ func TestLinkErrors(t *testing.T) {
 	if err := os.Remove(gone); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Link(answer, int(d.Fd()), "a"); err == nil {
+	if err := s.Link(answer, 0, int(d.Fd()), "a"); err == nil {
 		t.Error("a link in a directory that was removed was made")
 	}
 }

@@ -87,7 +87,6 @@ type Store struct {
 	roundFiles int               // see the constant
 	step       func(name string) // tests only: called between the steps of a commit
 
-	link func(fromDir int, from string, toDir int, to string) error // linkat; tests count its links
 }
 
 // DefaultDir returns where the store is unless a flag says otherwise:
@@ -126,7 +125,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, root: root, warn: o.Warn, now: time.Now, maps: map[string][]byte{}, roundFiles: roundFiles, link: linkat}
+	s := &Store{dir: dir, root: root, warn: o.Warn, now: time.Now, maps: map[string][]byte{}, roundFiles: roundFiles}
 	if s.warn == nil {
 		s.warn = func(string) {}
 	}

@@ -19,8 +19,8 @@ import (
 var shared = flag.Int("environments", 5, "how many environments share files by hard links")
 
 // TestSharedEmptyFile: a distribution of 1,435 empty files, as large environments
-// have them, in many environments by hard links. Were the empty file linked, ext4
-// would take no more after 65,000 (EXT4_LINK_MAX), in the 46th.
+// have them, in many environments by hard links. Were all of them links to one inode,
+// ext4 would take no more after 65,000 (EXT4_LINK_MAX), in the 46th.
 func TestSharedEmptyFile(t *testing.T) {
 	const empty = 1435
 	sandbox.NeedSitefs(t)

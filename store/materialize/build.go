@@ -40,8 +40,9 @@ type builder struct {
 	ctx    context.Context // ends with the first failure
 	mu     sync.Mutex      // guards report and linked
 	report *Report
-	linked map[content]bool // of which there is a hard link
-	making sync.Mutex       // held while the store makes what to link to
+	linked map[content]int // how many paths of each have an inode
+	making sync.Mutex      // held while the store makes inodes
+	made   bool            // guarded by making: it has made all that were missing
 }
 
 // build writes t into the new directory dir, with modes and times, and adds to r
@@ -52,7 +53,7 @@ func build(ctx context.Context, sys system, t *tree.Tree, src Source, dir string
 	if err := retry(func() error { return unix.Mkdir(dir, dirMode) }); err != nil {
 		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
-	b := &builder{tree: t, src: src, sys: sys, code: o.Bytecode, progress: o.Progress, dir: dir, report: r, linked: make(map[content]bool)}
+	b := &builder{tree: t, src: src, sys: sys, code: o.Bytecode, progress: o.Progress, dir: dir, report: r, linked: make(map[content]int)}
 	if err := b.prepare(from, o.Mode); err != nil {
 		return err
 	}
@@ -243,6 +244,9 @@ func (w *worker) entry(dir int, name string, id tree.ID, a tree.Attr, old oldDir
 	}
 	w.counts.Files++
 	w.counts.Bytes += a.Size
+	if a.Kind == tree.File && w.mode == Hardlink {
+		return w.linkFile(dir, name, a)
+	}
 	if a.Kind != tree.File || a.Size == 0 {
 		return w.copyFile(dir, name, id, a)
 	}
@@ -252,8 +256,6 @@ func (w *worker) entry(dir int, name string, id tree.ID, a tree.Attr, old oldDir
 	switch {
 	case w.mode == Clone:
 		return w.cloneFile(dir, name, a)
-	case w.mode == Hardlink && w.claim(a):
-		return w.linkFile(dir, name, a)
 	case w.mode == Symlink && !a.Exec: // a blob is never executable
 		w.counts.Symlinked++
 		return symlink(dir, name, w.src.BlobPath(a.Digest), a.Mtime)

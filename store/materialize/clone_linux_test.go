@@ -64,7 +64,7 @@ func command(t *testing.T, name string, args ...string) {
 // newStoreIn makes a store in a folder of dir.
 func newStoreIn(t *testing.T, dir string) *fakeStore {
 	t.Helper()
-	s := &fakeStore{filepath.Join(dir, "store"), map[digest.Digest][]byte{}}
+	s := &fakeStore{dir: filepath.Join(dir, "store"), trees: map[digest.Digest][]byte{}}
 	s.create(t)
 	return s
 }

@@ -1,10 +1,11 @@
 package materialize
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/tree"
@@ -20,56 +21,61 @@ type content struct {
 
 func contentOf(a tree.Attr) content { return content{a.Digest, a.Exec, a.Mtime} }
 
-// linkable reports whether a file can be a hard link. An empty one has nothing to
-// share, and would be the one that runs out of links.
-func linkable(a tree.Attr) bool { return a.Kind == tree.File && a.Size > 0 }
-
-// claim reports whether no path of a's content has been linked yet. The others are
-// copied, since no two paths may share an inode: dlopen and samefile compare them.
-func (b *builder) claim(a tree.Attr) bool {
+// next returns the inode that the next path of a's content is linked to. Each has
+// one of its own: dlopen and samefile take two with one inode for one file.
+func (b *builder) next(a tree.Attr) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.linked[contentOf(a)] {
-		return false
-	}
-	b.linked[contentOf(a)] = true
-	return true
+	n := b.linked[contentOf(a)]
+	b.linked[contentOf(a)] = n + 1
+	return n
 }
 
-// linkFile makes a hard link. The store makes what isn't there to link to for the
-// whole environment at once, when the first one is missed: nearly always all are
-// there, and to look for each beforehand took a tenth of the run.
+// linkFile makes a hard link.
 func (w *worker) linkFile(dir int, name string, a tree.Attr) error {
-	err := w.src.Link(a, dir, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = w.linkMissing(dir, name, a)
+	for {
+		n := w.next(a)
+		err := w.src.Link(a, n, dir, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = w.linkMissing(dir, name, a, n)
+		}
+		if err == nil {
+			w.counts.Linked++
+		}
+		if !errors.Is(err, unix.EMLINK) {
+			return err
+		}
 	}
-	if err == nil {
-		w.counts.Linked++
-	}
-	return err
 }
 
-func (w *worker) linkMissing(dir int, name string, a tree.Attr) error {
+// linkMissing links to an inode that wasn't there a moment ago. The first time the
+// store makes what is missing for the whole environment: nearly always nothing is,
+// and to look for each inode beforehand took a tenth of the run.
+func (w *worker) linkMissing(dir int, name string, a tree.Attr, n int) error {
 	w.making.Lock()
 	defer w.making.Unlock()
-	// Another worker may have had it made meanwhile.
-	if err := w.src.Link(a, dir, name); !errors.Is(err, fs.ErrNotExist) {
+	if !w.made {
+		if err := w.makeLinks(); err != nil {
+			return err
+		}
+		w.made = true
+	}
+	err := w.src.Link(a, n, dir, name)
+	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := makeLinks(w.ctx, w.tree, w.src); err != nil {
+	// The ones before it are full, so this one is beyond what the tree needs.
+	if err := w.src.MakeLinks(w.ctx, slices.Repeat([]tree.Attr{a}, n+1)); err != nil {
 		return err
 	}
-	return w.src.Link(a, dir, name)
+	return w.src.Link(a, n, dir, name)
 }
 
 // makeLinks has the store make what an environment links to.
-func makeLinks(ctx context.Context, t *tree.Tree, src Source) error {
-	seen := make(map[content]bool)
+func (b *builder) makeLinks() error {
 	var files []tree.Attr
-	err := t.Walk(func(_ string, _ tree.ID, a tree.Attr) error {
-		if linkable(a) && !seen[contentOf(a)] {
-			seen[contentOf(a)] = true
+	err := b.tree.Walk(func(_ string, _ tree.ID, a tree.Attr) error {
+		if a.Kind == tree.File {
 			files = append(files, a)
 		}
 		return nil
@@ -77,7 +83,7 @@ func makeLinks(ctx context.Context, t *tree.Tree, src Source) error {
 	if err != nil {
 		return err
 	}
-	return src.MakeLinks(ctx, files)
+	return b.src.MakeLinks(b.ctx, files)
 }
 
 // stale returns the files that an environment of hard links has not as the tree has
@@ -90,7 +96,7 @@ func stale(t *tree.Tree, found *verify.Result) ([]tree.Attr, error) {
 		if err != nil {
 			return nil, err
 		}
-		if linkable(a) && !seen[contentOf(a)] {
+		if a.Kind == tree.File && !seen[contentOf(a)] {
 			seen[contentOf(a)] = true
 			files = append(files, a)
 		}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/tree"
 )
@@ -55,10 +57,10 @@ func TestStaleLinks(t *testing.T) {
 	}
 }
 
-// unchangedStore doesn't renew its links.
-type unchangedStore struct{ *fakeStore }
+// keepingStore doesn't drop its links.
+type keepingStore struct{ *fakeStore }
 
-func (unchangedStore) RenewLinks(context.Context, []tree.Attr) error { return nil }
+func (keepingStore) DropLinks([]tree.Attr) error { return nil }
 
 // TestStaleLinksTwice: files that are wrong a second time end the run.
 func TestStaleLinksTwice(t *testing.T) {
@@ -67,7 +69,7 @@ func TestStaleLinksTwice(t *testing.T) {
 	s.mustPut(tr, Options{Mode: Hardlink})
 	check(t, os.Chmod(filepath.Join(s.dest, "lib/site/a/mod.py"), 0o600))
 	dest := filepath.Join(t.TempDir(), "venv")
-	_, err := Materialize(context.Background(), unchangedStore{s.store}, tr.Digest(), dest, Options{Mode: Hardlink})
+	_, err := Materialize(context.Background(), keepingStore{s.store}, tr.Digest(), dest, Options{Mode: Hardlink})
 	if err == nil || !strings.Contains(err.Error(), "lib/site/a/mod.py: 0600, want 0644") {
 		t.Errorf("error %v, want the file", err)
 	}
@@ -87,18 +89,44 @@ func (s *countingStore) MakeLinks(ctx context.Context, files []tree.Attr) error 
 	return s.fakeStore.MakeLinks(ctx, files)
 }
 
-// TestMissingLinks: what there is to link to is made once, and only when it is
-// missing.
+// TestMissingLinks: what there is to link to is made when it is missing, and for a
+// whole environment at once.
 func TestMissingLinks(t *testing.T) {
 	s := &countingStore{fakeStore: newStore(t)}
 	tr := s.tree(t, demo)
-	for _, name := range []string{"one", "two"} {
-		dest := filepath.Join(t.TempDir(), name)
-		if _, err := Materialize(context.Background(), s, tr.Digest(), dest, Options{Mode: Hardlink}); err != nil {
-			t.Fatal(err)
+	for _, want := range []int32{1, 0} {
+		_, err := Materialize(context.Background(), s, tr.Digest(), filepath.Join(t.TempDir(), "venv"), Options{Mode: Hardlink})
+		check(t, err)
+		if n := s.asked.Swap(0); n != want {
+			t.Errorf("links were made %d times, want %d", n, want)
 		}
-		if n := s.asked.Load(); n != 1 {
-			t.Errorf("%s: links were made %d times, want once", name, n)
-		}
+	}
+}
+
+// TestFullLinks: inodes that take no more links are followed by others, and no two
+// paths of an environment share one.
+func TestFullLinks(t *testing.T) {
+	s := newStore(t)
+	s.maxLinks = 3
+	tr := s.tree(t, with(files{"lib/site/b/__init__.py": "", "lib/site/b/three.so": "elf"}))
+	for i := range 5 {
+		dest := filepath.Join(t.TempDir(), "venv")
+		_, err := Materialize(context.Background(), s, tr.Digest(), dest, Options{Mode: Hardlink, Deep: true})
+		check(t, err)
+		paths := map[uint64]string{}
+		check(t, filepath.WalkDir(dest, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || !e.Type().IsRegular() {
+				return err
+			}
+			var st unix.Stat_t
+			if err := unix.Lstat(path, &st); err != nil {
+				return err
+			}
+			if other := paths[st.Ino]; other != "" {
+				t.Errorf("environment %d: %s and %s have one inode", i, other, path)
+			}
+			paths[st.Ino] = path
+			return nil
+		}))
 	}
 }

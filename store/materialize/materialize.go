@@ -43,17 +43,17 @@ type Source interface {
 	// BlobPath returns the absolute path of a blob, for a symlink to it.
 	BlobPath(d digest.Digest) string
 
-	// MakeLinks makes sure that there is something to link to for each of these
-	// files of a tree, whose contents, modes and times differ.
+	// MakeLinks makes sure that there is an inode to link to for each of these files
+	// of a tree: several for several of one content, mode and time.
 	MakeLinks(ctx context.Context, files []tree.Attr) error
 
-	// RenewLinks makes anew all that there is to link to for these files.
-	RenewLinks(ctx context.Context, files []tree.Attr) error
+	// Link makes name in the directory dir a hard link to inode n of a file with the
+	// content, the mode and the time of a, the first one being 0. If MakeLinks has to
+	// make that first it is [fs.ErrNotExist], if it takes no more links [unix.EMLINK].
+	Link(a tree.Attr, n int, dir int, name string) error
 
-	// Link makes name in the directory dir a hard link to a file with the content,
-	// the mode and the time of a. If MakeLinks has to make that first, it is
-	// [fs.ErrNotExist].
-	Link(a tree.Attr, dir int, name string) error
+	// DropLinks has MakeLinks make all inodes of these files anew.
+	DropLinks(files []tree.Attr) error
 }
 
 // Options are what [Materialize] can be told. The zero value is fine.
@@ -108,8 +108,7 @@ type Report struct {
 	Bytes int64 `json:"bytes"` // the sizes of the regular files
 
 	// How the regular files came about. A link mode copies where there is nothing
-	// to share: files made for this environment, empty ones, and in mode hardlink
-	// the second path of one content.
+	// to share: files made for this environment, and but for mode hardlink empty ones.
 	Cloned    int `json:"cloned"`
 	Linked    int `json:"linked"` // hard links
 	Symlinked int `json:"symlinked"`

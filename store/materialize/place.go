@@ -370,7 +370,7 @@ func (p *placement) renewed(a attempt) (attempt, error) {
 	if err != nil || len(files) == 0 {
 		return a, err
 	}
-	if err := p.src.RenewLinks(p.ctx, files); err != nil {
+	if err := p.src.DropLinks(files); err != nil {
 		return a, err
 	}
 	return p.try()
