@@ -1,0 +1,6 @@
+//go:build !linux
+
+package verify
+
+// noAtime is nothing where that can't be asked for.
+const noAtime = 0
