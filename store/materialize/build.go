@@ -32,13 +32,17 @@ type builder struct {
 	from *previous // nil if there is nothing to reuse
 
 	mode      Mode
-	copyRange bool     // the kernel can copy from the store to here
-	chmod     bool     // what is made here doesn't get the mode that it is made with
-	progress  Progress // may be nil
+	copyRange bool          // the kernel can copy from the store to here
+	shares    bool          // and shares the blocks
+	direct    bool          // large files are faster written past the page cache
+	large     *directWriter // which does that
+	chmod     bool          // what is made here doesn't get the mode that it is made with
+	progress  Progress      // may be nil
 
-	group  *errgroup.Group // directories that are filled by another goroutine
+	group  errgroup.Group  // directories that are filled by another goroutine
 	ctx    context.Context // ends with the first failure
-	mu     sync.Mutex      // guards report and linked
+	cancel context.CancelFunc
+	mu     sync.Mutex // guards report and linked
 	report *Report
 	linked map[content]int // how many paths of each have an inode
 	making sync.Mutex      // held while the store makes inodes
@@ -75,6 +79,12 @@ func (b *builder) prepare(from *previous, want Mode) error {
 		return err
 	}
 	b.copyRange = p.found.CopyRange == 0
+	b.shares = b.copyRange && b.mode == Copy && p.found.Clone == 0
+	if b.mode == Copy && !b.shares {
+		if b.direct, err = p.direct(); err != nil {
+			return err
+		}
+	}
 	if b.chmod, err = p.losesModes(); err != nil {
 		return err
 	}
@@ -108,13 +118,21 @@ func (b *builder) write(ctx context.Context, workers int) error {
 	if workers == 0 {
 		workers = b.mode.workers()
 	}
-	b.group, b.ctx = errgroup.WithContext(ctx)
+	if b.direct {
+		if b.large, err = newDirectWriter(); err != nil {
+			return err
+		}
+	}
+	b.ctx, b.cancel = context.WithCancel(ctx)
+	defer b.cancel()
 	b.group.SetLimit(workers - 1)
 	err = b.work(func(w *worker) error { return w.directory(fd, tree.Root, root, old) })
-	// The first failure is the one to tell of; another one may only say that the
-	// context has ended.
-	if other := b.group.Wait(); other != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		err = other
+	for _, wait := range []func() error{b.group.Wait, b.large.close} {
+		// The first failure is the one to tell of; another one may only say that the
+		// context has ended.
+		if other := wait(); other != nil && (err == nil || errors.Is(err, context.Canceled)) {
+			err = other
+		}
 	}
 	return err
 }
@@ -124,11 +142,13 @@ func (b *builder) write(ctx context.Context, workers int) error {
 // leaves of the processors, and four were slower than one (ext4). A hard link writes
 // so little that a directory is often full before the next one is made: it takes
 // eight directories under way to have two processors busy, and with two workers they
-// were idle for a quarter of the time.
+// were idle for a quarter of the time. One that copies waits for large files as well.
 func (m Mode) workers() int {
 	switch m {
 	case Clone:
 		return min(4, runtime.GOMAXPROCS(0))
+	case Copy:
+		return 2 * min(2, runtime.GOMAXPROCS(0))
 	case Hardlink:
 		return 4 * min(2, runtime.GOMAXPROCS(0))
 	}
@@ -153,6 +173,9 @@ func (b *builder) work(do func(*worker) error) error {
 	defer buffers.Put(buf)
 	w := &worker{builder: b, buf: buf[:]}
 	err := do(w)
+	if err != nil {
+		b.cancel()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.report.add(&w.counts)
@@ -310,10 +333,14 @@ func (w *worker) copyFile(dir int, name string, id tree.ID, a tree.Attr) error {
 	if err != nil {
 		return err
 	}
+	w.counts.Copied++
+	if w.isLarge(a) {
+		w.copyLarge(fd, id, a)
+		return nil
+	}
 	if err := closeAfter(fd, w.fill(fd, id, a)); err != nil {
 		return err
 	}
-	w.counts.Copied++
 	return setTime(dir, name, a.Mtime)
 }
 
@@ -350,10 +377,14 @@ func (w *worker) fill(fd int, id tree.ID, a tree.Attr) error {
 
 // copyBytes copies size bytes between two files that are open at their beginning.
 func (w *worker) copyBytes(to, from int, size int64) error {
-	step := w.readWrite
-	if w.copyRange && size > bufferSize {
-		step = w.sys.copyRange
+	if w.copyRange && (w.shares || size > bufferSize) {
+		return w.copyBy(w.sys.copyRange, to, from, size)
 	}
+	return w.copyBy(w.readWrite, to, from, size)
+}
+
+// copyBy is copyBytes by a function that copies one piece, of at most so many bytes.
+func (w *worker) copyBy(step func(to, from int, most int64) (int64, error), to, from int, size int64) error {
 	for left := size; left > 0; {
 		if err := w.ctx.Err(); err != nil {
 			return err
@@ -372,15 +403,20 @@ func (w *worker) copyBytes(to, from int, size int64) error {
 
 // readWrite copies one buffer, or less.
 func (w *worker) readWrite(to, from int, most int64) (int64, error) {
-	var n int
-	err := retry(func() (err error) {
-		n, err = unix.Read(from, w.buf[:min(bufferSize, most)])
-		return err
-	})
+	n, err := w.read(from, most)
 	if err != nil {
 		return 0, err
 	}
 	return int64(n), writeAll(to, w.buf[:n])
+}
+
+// read reads one buffer, or less.
+func (w *worker) read(from int, most int64) (n int, err error) {
+	err = retry(func() (err error) {
+		n, err = unix.Read(from, w.buf[:min(int64(len(w.buf)), most)])
+		return err
+	})
+	return n, err
 }
 
 // pathError says at which node of the tree err came up.

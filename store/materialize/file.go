@@ -36,12 +36,24 @@ func setTime(dir int, name string, mtime int64) error {
 	return retry(func() error { return unix.UtimesNanoAt(dir, name, ts, unix.AT_SYMLINK_NOFOLLOW) })
 }
 
+// setFileTime is setTime for an open file.
+func setFileTime(fd int, mtime int64) error {
+	tv := []unix.Timeval{{Sec: mtime}, {Sec: mtime}}
+	return retry(func() error { return unix.Futimes(fd, tv) })
+}
+
+// write writes p or, without an error, the beginning of it.
+func write(fd int, p []byte) (n int, err error) {
+	err = retry(func() (err error) {
+		n, err = unix.Write(fd, p)
+		return err
+	})
+	return max(n, 0), err
+}
+
 func writeAll(fd int, p []byte) error {
 	for len(p) > 0 {
-		n, err := unix.Write(fd, p)
-		if err == unix.EINTR {
-			continue
-		}
+		n, err := write(fd, p)
 		if err != nil {
 			return err
 		}

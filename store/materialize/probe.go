@@ -177,6 +177,14 @@ func (p *probe) choose(want Mode) (Mode, string, error) {
 			return 0, "", fmt.Errorf("%w: %s", ErrMode, f.refusal(Clone))
 		}
 		return Copy, "copy: " + f.refusal(Clone), nil
+	case Copy:
+		// Where files can be cloned a copy by the kernel clones them.
+		if err := p.clone(); err != nil {
+			return 0, "", err
+		}
+		if f.Clone == 0 {
+			return Copy, fmt.Sprintf("copy: as asked for; it shares blocks between the store (%v) and the environment (%v)", f.Store, f.Target), nil
+		}
 	case Hardlink:
 		if f.Target.Type == "overlay" {
 			return 0, "", fmt.Errorf("%w: hardlink: the environment is on an overlay, which copies each file that is linked: use clone, copy or auto", ErrMode)

@@ -16,6 +16,10 @@ type system struct {
 	// other's.
 	copyRange func(to, from int, n int64) (int64, error)
 
+	// direct has what is written to an open file from now on pass by the page
+	// cache, or not.
+	direct func(fd int, on bool) error
+
 	// exchange exchanges two directories at once.
 	exchange func(a, b string) error
 

@@ -10,6 +10,7 @@ var kernel = system{
 	clone:     fileClone,
 	link:      linkFile,
 	copyRange: copyFileRange,
+	direct:    direct,
 	exchange:  exchange,
 	renameNew: renameNew,
 	rename:    os.Rename,
@@ -38,6 +39,18 @@ func copyFileRange(to, from int, n int64) (int64, error) {
 		return err
 	})
 	return int64(done), err
+}
+
+// direct has what is written to an open file pass by the page cache, or not.
+func direct(fd int, on bool) error {
+	flags := 0
+	if on {
+		flags = unix.O_DIRECT
+	}
+	return retry(func() error {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
+		return err
+	})
 }
 
 func exchange(a, b string) error {
