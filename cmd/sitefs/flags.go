@@ -48,6 +48,7 @@ func (e *environment) register(c *cobra.Command) {
 	f.StringSliceVar(&r.Select.NoGroups, "no-group", nil, "without this dependency `GROUP`")
 	f.BoolVar(&r.Select.AllGroups, "all-groups", false, "with all dependency groups")
 	f.BoolVar(&r.Select.NoDefaultGroups, "no-default-groups", false, "without the groups that the lock file has by default")
+	f.BoolVar(&r.Seed, "seed", false, "with pip, the one that the interpreter brings along")
 	f.BoolVar(&r.SystemSitePackages, "system-site-packages", false, "the interpreter's own packages are seen too")
 	f.BoolVar(&r.Relocatable, "relocatable", false, "scripts find their interpreter beside themselves")
 	f.BoolVar(&r.Strict, "strict", false, "two packages that differ in a file are an error")

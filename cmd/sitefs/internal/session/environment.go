@@ -136,6 +136,11 @@ func (s *Session) make(ctx context.Context, finder *interp.Finder, in *inputs, e
 			return proof{}, err
 		}
 	}
+	if in.request.Seed {
+		if pins, err = s.seed(ctx, finder, py, pins); err != nil {
+			return proof{}, err
+		}
+	}
 	wheels, err := s.wheels(ctx, pins, in.request.Leniency)
 	if err != nil {
 		return proof{}, err

@@ -45,6 +45,7 @@ type Request struct {
 	Python string   // as --python takes it, "" to find one
 	Select lock.Options
 
+	Seed               bool `json:",omitempty"` // pip is there, whatever asks for it
 	SystemSitePackages bool
 	Relocatable        bool
 	Strict             bool // collisions of distributions are errors
