@@ -127,7 +127,7 @@ func (v *venv) pipNames() []string {
 // noPip stands in for a pip that the environment does not have. Without it the
 // shell would find another one on PATH, which installs into another Python.
 const noPip = `#!/bin/sh
-echo 'sitefs: error: this environment has no pip, and it is read-only' >&2
-echo 'sitefs: hint: add the package to the lock file, or run with --with PACKAGE' >&2
+echo 'sitefs: error: this environment has no pip' >&2
+echo 'sitefs: hint: add the package to the lock file, run with --with PACKAGE, or with --overlay DIR to install with pip' >&2
 exit 1
 `

@@ -18,7 +18,7 @@ import (
 )
 
 // compileVersion changes when the same inputs give another tree than before.
-const compileVersion = 1
+const compileVersion = 2
 
 // ErrNothing is wrapped when a request names neither a lock file nor a requirement.
 var ErrNothing = errors.New("nothing to run in")
