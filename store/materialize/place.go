@@ -341,6 +341,7 @@ type attempt struct {
 	found *verify.Result // how it differs from the tree
 }
 
+// try makes an attempt, the report of which begins anew.
 func (p *placement) try() (a attempt, err error) {
 	a.dir = p.newName()
 	p.report = Report{Tree: p.report.Tree, Dest: p.report.Dest}
