@@ -18,8 +18,9 @@ type child struct {
 	process  *os.Process
 	link     *link
 	confined []string
+	turn     bool // it has something to open when it is told to serve
 
-	heard   chan message  // ready or refuse; closed at the end of the link
+	heard   chan message  // ready, begun or refuse; closed at the end of the link
 	reports chan message  // at most one is waited for
 	lost    chan struct{} // has an element when what it serves is gone
 	ended   chan struct{} // closed when the process has ended
@@ -57,11 +58,14 @@ func (k *keeper) start(nothing string, running bool) (*child, error) {
 		return nil, errors.Join(err, ours.close())
 	}
 	c := k.watch(cmd.Process, ours)
-	m := message{Kind: kindStart, Reason: nothing, Files: []string{fileMemory, fileRescue}}
+	m := message{Kind: kindStart, Reason: nothing, Writable: k.writable, Files: []string{fileMemory, fileRescue}}
 	fds := []int{int(k.file.Fd()), int(k.rescue.Fd())}
 	if k.companion != nil {
 		m.Files = append(m.Files, fileConn, fileEnd)
 		fds = append(fds, int(k.companion.conn.Fd()), int(k.companion.end.Fd()))
+	}
+	for i, f := range k.files {
+		m.Files, fds = append(m.Files, fileOfMount(i)), append(fds, int(f.Fd()))
 	}
 	if err := ours.send(m, fds...); err != nil {
 		return nil, errors.Join(err, c.abandon())
@@ -129,22 +133,39 @@ func (c *child) abandon() error {
 // ready waits until the worker has opened what it serves, for which it has so long.
 // One that can't has ended when ready returns.
 func (c *child) ready(within time.Duration) error {
+	m, err := c.hears(kindReady, within)
+	c.confined, c.turn = m.Confined, m.Turn
+	return err
+}
+
+// begun waits, as ready does, until a worker that was told to serve has opened what
+// it could not before.
+func (c *child) begun(within time.Duration) error {
+	if !c.turn {
+		return nil
+	}
+	_, err := c.hears(kindBegun, within)
+	return err
+}
+
+// hears waits until the worker says want. One that doesn't has ended when hears
+// returns.
+func (c *child) hears(want kind, within time.Duration) (message, error) {
 	timer := time.NewTimer(within)
 	defer timer.Stop()
 	var m message
 	select {
 	case m = <-c.heard: // or nothing more will be
 	case <-timer.C:
-		return errors.Join(fmt.Errorf("the worker has not opened what it serves in %v", within), c.abandon())
+		return message{}, errors.Join(fmt.Errorf("the worker has not opened what it serves in %v", within), c.abandon())
 	}
-	if m.Kind == kindReady {
-		c.confined = m.Confined
-		return nil
+	if m.Kind == want {
+		return m, nil
 	}
 	select {
 	case <-c.ended:
 	case <-timer.C:
-		return errors.Join(fmt.Errorf("the worker was to end, and has not in %v: %q", within, m.Reason), c.abandon())
+		return message{}, errors.Join(fmt.Errorf("the worker was to end, and has not in %v: %q", within, m.Reason), c.abandon())
 	}
 	err := errors.New(m.Reason)
 	switch {
@@ -154,7 +175,7 @@ func (c *child) ready(within time.Duration) error {
 	default:
 		err = fmt.Errorf("the worker ended before it was ready: %s", c.reason())
 	}
-	return errors.Join(err, c.link.close())
+	return message{}, errors.Join(err, c.link.close())
 }
 
 // reason says why the worker ended.

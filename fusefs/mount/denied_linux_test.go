@@ -63,8 +63,8 @@ func TestAttachExplains(t *testing.T) {
 		magic: func(string) int64 { return unix.NFS_SUPER_MAGIC },
 	}
 	for name, attach := range map[string]func(dir string) (*device, error){
-		"attach":     func(dir string) (*device, error) { return attach(dir, false, RungMount) },
-		"attachOver": func(dir string) (*device, error) { return attachOver(dir, false) },
+		"attach":     func(dir string) (*device, error) { return attach(dir, access{}, RungMount) },
+		"attachOver": func(dir string) (*device, error) { return attachOver(dir, access{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if f, err := os.OpenFile(fuseDevice, os.O_RDWR, 0); err != nil {

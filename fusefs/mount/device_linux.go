@@ -35,19 +35,19 @@ type device struct {
 
 // attach mounts on dir in the way that rung names. With "" it does so by itself
 // where it may, else with fusermount3.
-func attach(dir string, allowOther bool, rung string) (*device, error) {
-	d, err := attachBy(dir, allowOther, rung)
+func attach(dir string, a access, rung string) (*device, error) {
+	d, err := attachBy(dir, a, rung)
 	return d, here.explain(dir, err)
 }
 
-func attachBy(dir string, allowOther bool, rung string) (*device, error) {
+func attachBy(dir string, a access, rung string) (*device, error) {
 	switch rung {
 	case "":
-		return attachBest(dir, allowOther)
+		return attachBest(dir, a)
 	case RungHelper:
-		return attachHelper(dir, allowOther)
+		return attachHelper(dir, a)
 	case RungMount, RungNamespace:
-		d, err := attachDirect(dir, allowOther)
+		d, err := attachDirect(dir, a)
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, fmt.Errorf("%w: %w; mount(2) is for root, and in a container for one with --device /dev/fuse and --cap-add SYS_ADMIN", ErrNoFUSE, err)
 		}
@@ -60,12 +60,12 @@ func attachBy(dir string, allowOther bool, rung string) (*device, error) {
 	return nil, fmt.Errorf("%q is no way to mount, want %q, %q or %q", rung, RungMount, RungHelper, RungNamespace)
 }
 
-func attachBest(dir string, allowOther bool) (*device, error) {
-	d, err := attachDirect(dir, allowOther)
+func attachBest(dir string, a access) (*device, error) {
+	d, err := attachDirect(dir, a)
 	if err == nil || !errors.Is(err, fs.ErrPermission) {
 		return d, err
 	}
-	helped, herr := attachHelper(dir, allowOther)
+	helped, herr := attachHelper(dir, a)
 	if herr == nil {
 		return helped, nil
 	}
@@ -77,13 +77,17 @@ func attachBest(dir string, allowOther bool) (*device, error) {
 }
 
 // attachDirect mounts with mount(2).
-func attachDirect(dir string, allowOther bool) (*device, error) {
+func attachDirect(dir string, a access) (*device, error) {
 	fd, err := openDevice()
 	if err != nil {
 		return nil, err
 	}
-	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,%s", fd, os.Getuid(), os.Getgid(), mountOptions(allowOther))
-	err = unix.Mount(fsName, dir, fsType, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, data)
+	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,%s", fd, os.Getuid(), os.Getgid(), a.options())
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	if !a.writable {
+		flags |= unix.MS_RDONLY
+	}
+	err = unix.Mount(fsName, dir, fsType, flags, data)
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("mounting on %q: %w", dir, err)
@@ -102,19 +106,27 @@ func openDevice() (fd int, err error) {
 	return fd, nil
 }
 
-// mountOptions are the options that mount(2) and fusermount3 share. The kernel
-// checks permissions itself, from the attributes it has.
-func mountOptions(allowOther bool) string {
+// options are the options that mount(2) and fusermount3 share. The kernel checks
+// permissions itself, from the attributes it has.
+func (a access) options() string {
 	o := fmt.Sprintf("default_permissions,max_read=%d", maxTransfer)
-	if allowOther {
+	if a.allowOther {
 		o += ",allow_other"
 	}
 	return o
 }
 
+// mode is the option that says whether the mount may be written to.
+func (a access) mode() string {
+	if a.writable {
+		return "rw"
+	}
+	return "ro"
+}
+
 // attachHelper mounts with fusermount3, which is setuid root. It sends the
 // descriptor over the socket that _FUSE_COMMFD names.
-func attachHelper(dir string, allowOther bool) (*device, error) {
+func attachHelper(dir string, a access) (*device, error) {
 	helper, err := findHelper()
 	if err != nil {
 		return nil, err
@@ -127,7 +139,7 @@ func attachHelper(dir string, allowOther bool) (*device, error) {
 	defer unix.Close(ours)
 	defer theirs.Close()
 
-	opts := fmt.Sprintf("ro,nosuid,nodev,fsname=%s,subtype=%s,%s", fsName, subtype, mountOptions(allowOther))
+	opts := fmt.Sprintf("%s,nosuid,nodev,fsname=%s,subtype=%s,%s", a.mode(), fsName, subtype, a.options())
 	cmd := exec.Command(helper, "-o", opts, "--", dir)
 	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3", "LC_ALL=C")
 	cmd.ExtraFiles = []*os.File{theirs}

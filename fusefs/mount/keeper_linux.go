@@ -34,6 +34,10 @@ const (
 	// standInAfter is for how long no worker could be started until one that serves
 	// nothing takes the place: a request shall fail rather than wait for ever.
 	standInAfter = time.Second
+
+	// releaseGrace is how long a mount that was unmounted may take to end: the kernel
+	// tells its worker at once.
+	releaseGrace = time.Second
 )
 
 // keeper keeps a worker at the mount: it starts one in the place of each that
@@ -42,13 +46,15 @@ type keeper struct {
 	command  []string
 	own      bool          // the command's program is that of this process
 	patience time.Duration // see stallPatience
+	writable bool
 	log      *log.Logger
 
 	memory    *shared.Memory
 	file      *os.File // of the memory
 	rescue    *os.File // see listenRescue
 	companion *companion
-	fd        int // of the device
+	files     []*os.File // see [Config]
+	fd        int        // of the device
 
 	reloads chan reloading
 
@@ -62,7 +68,7 @@ type keeper struct {
 	quiet    stall
 
 	again *time.Timer   // set while the worker can't serve what it should
-	every time.Duration // what it was set to
+	every time.Duration // what it was last set to; 0: never since a worker could
 
 	asking sync.Mutex // held while a status is filled, and the worker asked for a report
 	closed bool       // there is nothing to fill it from; guarded by asking
@@ -76,6 +82,7 @@ func newKeeperOf(c Config) *keeper {
 		command:  c.Worker,
 		own:      isRunning(c.Worker[0]),
 		patience: stallPatience,
+		writable: c.Writable,
 		log:      log.Default(),
 		reloads:  make(chan reloading),
 		inited:   make(chan struct{}),
@@ -100,6 +107,11 @@ func newKeeper(c Config, state string) (*keeper, error) {
 	if k.rescue, err = listenRescue(state); err != nil {
 		return nil, errors.Join(err, k.close())
 	}
+	if c.Files != nil {
+		if k.files, err = c.Files(); err != nil {
+			return nil, errors.Join(err, k.close())
+		}
+	}
 	if len(c.Companion) > 0 {
 		if k.companion, err = newCompanion(c.Companion); err != nil {
 			return nil, errors.Join(err, k.close())
@@ -121,7 +133,32 @@ func (k *keeper) close() error {
 	if k.companion != nil {
 		err = errors.Join(err, k.companion.stop())
 	}
+	return errors.Join(err, k.closeFiles())
+}
+
+func (k *keeper) closeFiles() error {
+	var err error
+	for _, f := range k.files {
+		err = errors.Join(err, f.Close())
+	}
+	k.files = nil
 	return err
+}
+
+// release closes the files of a mount that has gone, for whoever waits for them. One
+// that was detached, and is still used, has not: it keeps them.
+func (k *keeper) release() error {
+	if len(k.files) == 0 {
+		return nil
+	}
+	timer := time.NewTimer(releaseGrace)
+	defer timer.Stop()
+	select {
+	case <-k.done:
+		return k.closeFiles()
+	case <-timer.C:
+		return nil
+	}
 }
 
 // begin starts the first worker, which opens what it serves while the mount is
@@ -144,7 +181,9 @@ func (k *keeper) serve(fd int) error {
 	if err := k.child.ready(startTimeout); err != nil {
 		return errors.Join(err, k.close())
 	}
-	k.handOver(k.child, false)
+	if err := k.handOver(k.child, false); err != nil {
+		return errors.Join(err, k.close())
+	}
 	go k.run()
 	select {
 	case <-k.inited:
@@ -155,8 +194,9 @@ func (k *keeper) serve(fd int) error {
 }
 
 // handOver has c serve. With resend it begins with what was not answered. One that
-// can't be told is killed; run starts another, as it does when c dies later.
-func (k *keeper) handOver(c *child, resend bool) {
+// can't be told is killed; run starts another, as it does when c dies later. An error
+// is why it serves nothing; it has ended then.
+func (k *keeper) handOver(c *child, resend bool) error {
 	k.mu.Lock()
 	k.child = c
 	k.mu.Unlock()
@@ -164,11 +204,14 @@ func (k *keeper) handOver(c *child, resend bool) {
 	k.quiet = stall{}
 	k.again.Stop()
 	err := c.link.send(message{Kind: kindGo, Files: []string{fileDevice}, Resend: resend && k.resends()}, k.fd)
-	if err == nil || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		return // or it has died meanwhile
+	if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) { // else it has died meanwhile
+		c.fault = fmt.Sprintf("could not be given the mount: %v", err)
+		k.kill(c)
 	}
-	c.fault = fmt.Sprintf("could not be given the mount: %v", err)
-	k.kill(c)
+	if err = c.begun(startTimeout); err != nil && c.fault == "" && !errors.Is(err, errKilled) {
+		c.fault = err.Error()
+	}
+	return err
 }
 
 // run keeps a worker until the mount ends.
@@ -183,7 +226,7 @@ func (k *keeper) run() {
 				return
 			}
 		case <-watch.C:
-			if k.quiet.lasts(k.memory.Answered(), k.waiting(), time.Now(), k.patience) {
+			if k.quiet.lasts(k.memory.Moved(), k.waiting(), time.Now(), k.patience) {
 				k.dump()
 			}
 		case <-k.child.lost:
@@ -241,7 +284,10 @@ func (k *keeper) succeed() error {
 		}
 		c, err := k.launch("")
 		if err == nil {
-			k.handOver(c, true)
+			err = k.handOver(c, true)
+		}
+		if err == nil {
+			k.every = 0
 			return nil
 		}
 		reason, counted = err.Error(), !errors.Is(err, errKilled)
@@ -264,8 +310,11 @@ func (k *keeper) standIn(reason string) bool {
 		return false
 	}
 	k.log.Printf("every request is answered with an I/O error until a worker can serve: %s", reason)
-	k.handOver(c, true)
-	k.tryAgain(firstPause)
+	if err := k.handOver(c, true); err != nil {
+		k.log.Printf("nothing can be served: %v", err)
+		return false
+	}
+	k.tryAgain(max(firstPause, 2*k.every))
 	return true
 }
 
@@ -286,7 +335,9 @@ func (k *keeper) restore() {
 	if k.companion != nil {
 		defer k.companion.hold()() // the next one, too, finds what is there now
 	}
-	k.exchange(c, "what it serves is there again")
+	if k.exchange(c, "what it serves is there again") == nil {
+		k.every = 0
+	}
 }
 
 // restarted notes that a worker is to take the place of another, and why.
@@ -401,12 +452,15 @@ func (k *keeper) reload(become func() error) error {
 	if err != nil {
 		return fmt.Errorf("the mount goes on as it was: %w", err)
 	}
-	k.exchange(c, "reload")
+	if err := k.exchange(c, "reload"); err != nil {
+		return fmt.Errorf("the mount goes on as it was: %w", err)
+	}
 	return fmt.Errorf("the worker was replaced, and the supervisor goes on as it was: %w", become())
 }
 
-// exchange has c, which is ready, serve in the place of the present worker.
-func (k *keeper) exchange(c *child, reason string) {
+// exchange has c, which is ready, serve in the place of the present worker. Where it
+// can't after all, run starts another.
+func (k *keeper) exchange(c *child, reason string) error {
 	old := k.child
 	if err := old.link.send(message{Kind: kindPark}); err != nil {
 		k.log.Printf("parking worker %d: %v", old.process.Pid, err)
@@ -417,7 +471,7 @@ func (k *keeper) exchange(c *child, reason string) {
 	}
 	k.memory.ClearInFlight()
 	k.restarted(reason)
-	k.handOver(c, true)
+	return k.handOver(c, true)
 }
 
 // replace is reload for the other goroutines.

@@ -63,7 +63,7 @@ func TestNextPause(t *testing.T) {
 			k := restingKeeper(t)
 			for i, answered := range test.answered {
 				if answered {
-					k.memory.CountReply(opLookup, 0, 0, false)
+					k.memory.CountReply(opRead, 0, 0, false)
 				}
 				if got := k.nextPause(); got != test.want[i] {
 					t.Errorf("start %d: after %v, want %v", i, got, test.want[i])

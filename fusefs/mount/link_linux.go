@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,11 +18,12 @@ import (
 type kind string
 
 const (
-	kindStart  kind = "start"  // to the worker: get ready; with a Reason, to serve nothing. Files: memory, rescue; conn and end if there is a companion
-	kindGo     kind = "go"     // to the worker: serve. Files: device
+	kindStart  kind = "start"  // to the worker: get ready; with a Reason, to serve nothing. Files: memory, rescue; conn and end if there is a companion; those of the mount
+	kindGo     kind = "go"     // to the worker: serve; no other does. Files: device
 	kindPark   kind = "park"   // to the worker: finish what you are at, and end
 	kindReport kind = "report" // to the worker: what has the status to show; and its answer
-	kindReady  kind = "ready"  // from the worker: what it serves is open
+	kindReady  kind = "ready"  // from the worker: what it serves is open, or with Turn what can be before go
+	kindBegun  kind = "begun"  // from the worker: the rest is open, and it serves
 	kindRefuse kind = "refuse" // from the worker: it can't serve, because of Reason
 	kindInited kind = "inited" // from the worker: the kernel and it have agreed
 	kindLost   kind = "lost"   // from the worker: what it serves is gone from its place; said once
@@ -37,13 +39,31 @@ const (
 	fileRescue = "rescue" // see listenRescue
 )
 
+// fileOfMount returns the name of one of the mount's files; see [Config].
+func fileOfMount(i int) string { return "file" + strconv.Itoa(i) }
+
+// filesOfMount returns those that there are, in their order.
+func filesOfMount(files map[string]*os.File) []*os.File {
+	var list []*os.File
+	for files[fileOfMount(len(list))] != nil {
+		list = append(list, files[fileOfMount(len(list))])
+	}
+	return list
+}
+
 type message struct {
 	Kind   kind     `json:"kind"`
 	Files  []string `json:"files,omitempty"` // names of the descriptors that come with it
 	Reason string   `json:"reason,omitempty"`
 
+	// Writable is for start: see [Config].
+	Writable bool `json:"writable,omitempty"`
+
 	// Resend is for go: a worker has died, or has left requests behind.
 	Resend bool `json:"resend,omitempty"`
+
+	// Turn is for ready: begun, or refuse, follows on go.
+	Turn bool `json:"turn,omitempty"`
 
 	// Confined is for ready: what confines the worker.
 	Confined []string `json:"confined,omitempty"`
@@ -60,7 +80,7 @@ type message struct {
 const maxLinkMessage = 64 << 10
 
 // maxFiles is how many descriptors a message may bring.
-const maxFiles = 8
+const maxFiles = 16
 
 // link is one end of the socket between a supervisor and a worker.
 type link struct{ conn *net.UnixConn }
@@ -93,7 +113,14 @@ func openLink(fd int) (*link, error) {
 	return &link{u}, nil
 }
 
-func (l *link) close() error { return l.conn.Close() }
+// close closes the link, once or more often.
+func (l *link) close() error {
+	err := l.conn.Close()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
 
 // send sends a message and the descriptors that it names.
 func (l *link) send(m message, fds ...int) error {

@@ -13,7 +13,7 @@ import (
 // Probe mounts on dir in the way that rung names, looks at what the kernel offers
 // and detaches: whether this process may mount depends on more than can be asked for.
 func Probe(dir, rung string) (_ Kernel, err error) {
-	d, err := attach(dir, false, rung)
+	d, err := attach(dir, access{}, rung)
 	if err != nil {
 		return Kernel{}, err
 	}

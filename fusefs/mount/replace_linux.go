@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,6 +49,8 @@ type estate struct {
 	Client  int `json:"client_fd"` // waits for the reply to reload
 	Conn    int `json:"conn_fd"`   // and End: 0 without a companion
 	End     int `json:"end_fd"`
+
+	Files []int `json:"file_fds,omitempty"` // see [Config]
 }
 
 type estateLease struct {
@@ -86,6 +89,9 @@ func (s *supervisor) become(client *net.UnixConn) error {
 	}
 	if c := s.keeper.companion; c != nil {
 		e.Conn, e.End = kept.dup(int(c.conn.Fd())), kept.dup(int(c.end.Fd()))
+	}
+	for _, f := range s.keeper.files {
+		e.Files = append(e.Files, kept.dup(int(f.Fd())))
 	}
 	for c, p := range s.leases {
 		e.Leases = append(e.Leases, estateLease{kept.dupConn(c), p})
@@ -184,7 +190,8 @@ func inherited() (*estate, error) {
 	if e.Version != estateVersion {
 		return nil, fmt.Errorf("the estate of the supervisor has version %d, want %d", e.Version, estateVersion)
 	}
-	for _, fd := range append([]int{e.Device, e.Socket, e.Memory, e.Rescue, e.Control, e.Client, e.Conn, e.End}, e.leaseFDs()...) {
+	own := []int{e.Device, e.Socket, e.Memory, e.Rescue, e.Control, e.Client, e.Conn, e.End}
+	for _, fd := range slices.Concat(own, e.Files, e.leaseFDs()) {
 		if fd > 0 {
 			unix.CloseOnExec(fd)
 		}
@@ -248,6 +255,9 @@ func (e *estate) keeper(c Config) (*keeper, error) {
 	var err error
 	if k.memory, err = shared.Open(k.file); err != nil {
 		return nil, err
+	}
+	for i, fd := range e.Files {
+		k.files = append(k.files, os.NewFile(uintptr(fd), fileOfMount(i)))
 	}
 	if e.Conn > 0 && e.End > 0 {
 		// Kept from the runtime's poller, as in newCompanion.

@@ -100,7 +100,7 @@ func findOrphan(state string) (*orphan, error) {
 // keeper returns a keeper of the orphan's mount.
 func (o *orphan) keeper(c Config) (*keeper, error) {
 	k := newKeeperOf(c)
-	k.file, k.rescue = o.files[fileMemory], o.files[fileRescue]
+	k.file, k.rescue, k.files = o.files[fileMemory], o.files[fileRescue], filesOfMount(o.files)
 	var err error
 	if k.memory, err = shared.Open(k.file); err != nil {
 		return nil, err
@@ -147,7 +147,9 @@ func (k *keeper) takeOver(o *orphan, fd int) error {
 	}
 	k.restarted("its supervisor was killed")
 	k.memory.ClearInFlight()
-	k.handOver(c, true)
+	if err := k.handOver(c, true); err != nil {
+		k.log.Printf("a worker could not take over: %v", err)
+	}
 	go k.run()
 	return nil
 }
@@ -163,9 +165,9 @@ func (h *hand) alone() {
 	}
 }
 
-// await gives the mount to the next supervisor, when the present one is gone, and
+// leave gives the mount to the next supervisor, when the present one is gone, and
 // returns when that has a worker of its own.
-func (h *hand) await() error {
+func (h *hand) leave() error {
 	listener, err := net.FileListener(h.files[fileRescue])
 	if err != nil {
 		return fmt.Errorf("the rescue socket: %w", err)

@@ -47,6 +47,15 @@ type Config struct {
 	// AllowOther lets other users in; by default not even root is.
 	AllowOther bool
 
+	// Writable mounts may be changed, as far as the file system answers.
+	Writable bool
+
+	// Files returns what is to be open for as long as there is the mount, be it a lock
+	// that its processes hold: the supervisor has it, and every worker
+	// ([Session.Files]). It is asked once, when the mount is made; who takes over a
+	// mount is given its files. An error is why nothing is mounted. Nil has none.
+	Files func() ([]*os.File, error) `json:"-"`
+
 	// Avoid lists directories that the mount point must be neither in nor above:
 	// the store, an upper directory.
 	Avoid []string
@@ -56,6 +65,14 @@ type Config struct {
 
 	patience time.Duration // see stallPatience, which 0 means
 }
+
+// access is who may do what with a mount.
+type access struct {
+	writable   bool
+	allowOther bool // others than who mounts, root included
+}
+
+func (c Config) access() access { return access{c.Writable, c.AllowOther} }
 
 // A Session is what a worker is given.
 type Session struct {
@@ -67,6 +84,23 @@ type Session struct {
 	// made, and as the last worker left it for the next. That one may have died at
 	// any moment.
 	Area []byte
+
+	// Files are what [Config.Files] returned, in its order. They may share their
+	// positions with other processes.
+	Files []*os.File
+
+	// Turn waits until no other worker serves, and returns an error if that is never to
+	// be. Until then another may be changing what is served; all that can be opened
+	// beside it is opened before, for requests wait meanwhile. It may be called once,
+	// by who opens what is served.
+	Turn func() error
+
+	// Progress says that a request which takes long gets on. A worker that answers
+	// nothing for 40 s, and doesn't say so, counts as hung.
+	Progress func()
+
+	// Notify tells the kernel what it doesn't know by itself.
+	Notify *Notifier
 }
 
 // A Worker is what a worker process serves.
@@ -208,9 +242,9 @@ func create(c Config, socket *net.UnixListener, h home, over bool) (s *superviso
 	}()
 	var dev *device
 	if over {
-		dev, err = attachOver(c.Dir, c.AllowOther)
+		dev, err = attachOver(c.Dir, c.access())
 	} else {
-		dev, err = attach(c.Dir, c.AllowOther, c.Rung)
+		dev, err = attach(c.Dir, c.access(), c.Rung)
 	}
 	if err != nil {
 		return nil, err

@@ -120,7 +120,7 @@ func (s *supervisor) run(ctx context.Context) error {
 
 	// A detached mount is served until the last file in it is closed, but its
 	// place is free at once.
-	err := s.home.leave(s.socket, s.removeDir)
+	err := errors.Join(s.keeper.release(), s.home.leave(s.socket, s.removeDir))
 	close(s.clean)
 	<-s.keeper.done
 	return errors.Join(err, s.keeper.err, s.keeper.close(), s.dev.close())

@@ -19,12 +19,12 @@ func moveBeneath(fd int, dir string) error {
 
 // attachOver mounts in the place of the mount on dir: beneath it, whereupon that
 // one is detached.
-func attachOver(dir string, allowOther bool) (*device, error) {
-	d, err := attachBeneath(dir, allowOther)
+func attachOver(dir string, a access) (*device, error) {
+	d, err := attachBeneath(dir, a)
 	return d, here.explain(dir, err)
 }
 
-func attachBeneath(dir string, allowOther bool) (d *device, err error) {
+func attachBeneath(dir string, a access) (d *device, err error) {
 	fd, err := openDevice()
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func attachBeneath(dir string, allowOther bool) (d *device, err error) {
 			err = errors.Join(fmt.Errorf("mounting on %q: %w", dir, err), unix.Close(fd))
 		}
 	}()
-	detached, err := newMount(fd, allowOther)
+	detached, err := newMount(fd, a)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func attachBeneath(dir string, allowOther bool) (d *device, err error) {
 
 // newMount returns a mount that is nowhere yet, of the requests that come from the
 // descriptor device.
-func newMount(device int, allowOther bool) (fd int, err error) {
+func newMount(device int, a access) (fd int, err error) {
 	fs, err := unix.Fsopen(fuseKernelType, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, os.NewSyscallError("fsopen", err)
@@ -69,8 +69,8 @@ func newMount(device int, allowOther bool) (fd int, err error) {
 			return -1, fmt.Errorf("fsconfig %s=%s: %w", o[0], o[1], err)
 		}
 	}
-	flags := []string{"ro", "default_permissions"}
-	if allowOther {
+	flags := []string{a.mode(), "default_permissions"}
+	if a.allowOther {
 		flags = append(flags, "allow_other")
 	}
 	for _, f := range flags {
@@ -81,7 +81,11 @@ func newMount(device int, allowOther bool) (fd int, err error) {
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return -1, os.NewSyscallError("fsconfig", err)
 	}
-	fd, err = unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+	attributes := unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+	if !a.writable {
+		attributes |= unix.MOUNT_ATTR_RDONLY
+	}
+	fd, err = unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
 	return fd, os.NewSyscallError("fsmount", err)
 }
 

@@ -18,7 +18,7 @@ type device struct{ fd int }
 func (*device) detach(bool) error { return nil }
 func (*device) close() error      { return nil }
 
-func attach(dir string, allowOther bool, rung string) (*device, error) {
+func attach(dir string, a access, rung string) (*device, error) {
 	return nil, fmt.Errorf("%w: mounting on %s is not supported yet; materialize the environment instead", ErrNoFUSE, runtime.GOOS)
 }
 
@@ -41,6 +41,7 @@ func (*keeper) abandon() error             { return nil }
 func (*keeper) serve(int) error            { return ErrNoFUSE }
 func (*keeper) replace(func() error) error { return ErrNoFUSE }
 func (*keeper) close() error               { return nil }
+func (*keeper) release() error             { return nil }
 func (*keeper) fill(*Status)               {}
 
 func (*keeper) takeOver(*orphan, int) error { return ErrNoFUSE }
@@ -75,9 +76,9 @@ func Work(context.Context, []string, func(Session) (Worker, error)) error { retu
 // CompanionConn returns, in a companion, its end of the socket.
 func CompanionConn() *os.File { return nil }
 
-func attachOver(string, bool) (*device, error) { return nil, ErrNoFUSE }
-func endLeft(string) (bool, error)             { return false, nil }
-func unmount(string, bool, bool) error         { return nil }
+func attachOver(string, access) (*device, error) { return nil, ErrNoFUSE }
+func endLeft(string) (bool, error)               { return false, nil }
+func unmount(string, bool, bool) error           { return nil }
 
 func prepare(dir string, avoid []string) (made []string, err error) { return nil, nil }
 func detachDead(dir string) (found bool, err error)                 { return false, nil }

@@ -28,7 +28,8 @@ const parkGrace = time.Second
 // kernel until the mount has ended or another takes over, and returns. It is
 // called in the process that [Config.Worker] starts; the error is for the log.
 //
-// Open returns what is served. Where it can't, the supervisor is told why.
+// Open returns what is served. Where it can't, the supervisor is told why. While it
+// runs another worker may serve, unless it says when it is to be its turn.
 //
 // Confined lists what confines the process, for the status.
 func Work(ctx context.Context, confined []string, open func(Session) (Worker, error)) error {
@@ -40,27 +41,37 @@ func Work(ctx context.Context, confined []string, open func(Session) (Worker, er
 		return fmt.Errorf("this command is started by sitefs itself, not by hand: %w", err)
 	}
 	defer control.close()
-	h := &hand{control: control}
-	if err := h.prepare(open); err != nil {
-		return errors.Join(err, control.send(message{Kind: kindRefuse, Reason: err.Error()}))
+	h := &hand{control: control, confined: confined, notifier: newNotifier()}
+	err = h.prepare(open)
+	if errors.Is(err, errNotNeeded) {
+		return nil
 	}
-	if err := control.send(message{Kind: kindReady, Confined: confined}); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, control.send(message{Kind: kindRefuse, Reason: err.Error()}))
 	}
 	return h.serve(ctx)
 }
 
+// errNotNeeded is a worker that is never told to serve: another does, or the mount has
+// gone.
+var errNotNeeded = errors.New("this worker is not needed")
+
 // hand is a worker process.
 type hand struct {
-	control *link
-	files   map[string]*os.File // what it holds, beside the device for its supervisor
-	memory  *shared.Memory
-	served  Worker
-	worker  *worker
+	control  *link
+	confined []string
+	files    map[string]*os.File // what it holds, beside the device for its supervisor
+	memory   *shared.Memory
+	notifier *Notifier
+	served   Worker
+	worker   *worker
+
+	told   bool // it is its turn
+	resend bool // and there may be what another has not answered
 }
 
-// prepare opens what is served, and has it agree with what an earlier worker and
-// the kernel have agreed on.
+// prepare opens what is served, has it agree with what an earlier worker and the
+// kernel have agreed on, and returns when it is to serve.
 func (h *hand) prepare(open func(Session) (Worker, error)) error {
 	m, files, err := h.control.receive()
 	if err != nil {
@@ -73,18 +84,62 @@ func (h *hand) prepare(open func(Session) (Worker, error)) error {
 	if h.memory, err = shared.Open(files[fileMemory]); err != nil {
 		return err
 	}
-	if m.Reason != "" {
-		h.served = standIn(m.Reason)
-	} else if h.served, err = open(Session{Conn: files[fileConn], Area: h.memory.Area()}); err != nil {
+	if h.worker, err = newWorker(h.memory, m.Writable, log.Default()); err != nil {
 		return err
 	}
-	h.worker, err = newWorker(h.served.FS, h.memory, log.Default())
-	if err != nil {
+	if m.Reason != "" {
+		h.served, h.worker.standIn = standIn(m.Reason), true
+	} else if h.served, err = open(h.session()); err != nil {
 		return err
 	}
 	h.worker.describe, h.worker.giveBack = h.served.Describe, h.served.Idle
-	h.worker.standIn = m.Reason != ""
-	return h.worker.replay()
+	if err := h.worker.offer(h.served.FS); err != nil {
+		return err
+	}
+	if h.told {
+		return h.control.send(message{Kind: kindBegun})
+	}
+	return h.await(message{Kind: kindReady, Confined: h.confined})
+}
+
+func (h *hand) session() Session {
+	return Session{
+		Conn:     h.files[fileConn],
+		Area:     h.memory.Area(),
+		Files:    filesOfMount(h.files),
+		Turn:     h.turn,
+		Progress: h.memory.NoteProgress,
+		Notify:   h.notifier,
+	}
+}
+
+// turn is [Session.Turn]. Whether another program may serve at all doesn't depend on
+// what it serves, and is found out while the predecessor still does.
+func (h *hand) turn() error {
+	if h.told {
+		return errors.New("this worker has had its turn")
+	}
+	if err := h.worker.offer(fuse.NewDefaultRawFileSystem()); err != nil {
+		return err
+	}
+	return h.await(message{Kind: kindReady, Confined: h.confined, Turn: true})
+}
+
+// await tells the supervisor that the worker is ready, and returns when it is to serve.
+func (h *hand) await(ready message) error {
+	if err := h.control.send(ready); err != nil {
+		return err
+	}
+	m, files, err := h.control.receive()
+	if err != nil {
+		return errNotNeeded
+	}
+	if m.Kind != kindGo || files[fileDevice] == nil {
+		return fmt.Errorf("the second message is %q with %q, want %q with %q", m.Kind, m.Files, kindGo, fileDevice)
+	}
+	h.files[fileDevice] = files[fileDevice]
+	h.told, h.resend = true, m.Resend
+	return nil
 }
 
 // standIn is served where nothing can be, for that reason: no request gets as far
@@ -96,18 +151,12 @@ func standIn(reason string) Worker {
 	}
 }
 
-// serve waits for its turn and answers the kernel.
+// serve answers the kernel.
 func (h *hand) serve(ctx context.Context) error {
-	m, files, err := h.control.receive()
-	if err != nil {
-		return nil // another has it, or nobody needs it any more
-	}
-	if m.Kind != kindGo || files[fileDevice] == nil {
-		return fmt.Errorf("the second message is %q with %q, want %q with %q", m.Kind, m.Files, kindGo, fileDevice)
-	}
-	h.files[fileDevice] = files[fileDevice]
 	w := h.worker
-	go w.run(int(files[fileDevice].Fd()), m.Resend)
+	device := int(h.files[fileDevice].Fd())
+	go w.run(device, h.resend)
+	h.notifier.begin(device)
 	parked := make(chan struct{})
 	go h.obey(parked)
 	if h.served.Lost != nil {
@@ -138,7 +187,7 @@ func (h *hand) obey(parked chan<- struct{}) {
 		case err != nil:
 			// The supervisor was killed; the mount is served on.
 			go h.alone()
-			if err := h.await(); err != nil {
+			if err := h.leave(); err != nil {
 				log.Printf("no supervisor can take over: %v", err)
 				return
 			}

@@ -20,15 +20,11 @@ import (
 
 // Of the FUSE protocol (linux/fuse.h), which go-fuse keeps to itself.
 const (
-	opLookup      = 1
 	opForget      = 2
 	opRead        = 15
 	opInit        = 26
 	opInterrupt   = 36
 	opBatchForget = 42
-
-	inHeaderSize  = 40 // struct fuse_in_header: len u32, opcode u32, …
-	outHeaderSize = 16 // struct fuse_out_header: len u32, error i32, unique u64
 )
 
 const (
@@ -39,10 +35,13 @@ const (
 	// headroom is what a request or reply has besides its payload.
 	headroom = 4096
 
-	// populated is how much of a request buffer is faulted in beforehand: more
-	// than any request but a WRITE has, and there is none on a read-only mount.
-	// The kernel fails a request with EIO if the server is killed while it faults
-	// a page in to deliver it.
+	// maxWrite is the most that one WRITE may carry on a writable mount, where each
+	// reader has a buffer for it.
+	maxWrite = 256 << 10
+
+	// populated is how much of a request buffer is faulted in beforehand on a
+	// read-only mount: more than any request but a WRITE has. The kernel fails a
+	// request with EIO if the server is killed while it faults a page in to deliver it.
 	populated = 16 << 10
 
 	// idleAfter is how long there is no request until memory is given back. A program
@@ -60,35 +59,48 @@ const (
 )
 
 // capabilities returns those that go-fuse doesn't ask for by itself. RESEND lets a
-// successor take over unanswered requests.
-func capabilities() uint64 {
-	if noResend {
-		return fuse.CAP_NO_OPENDIR_SUPPORT
+// successor take over unanswered requests. KILLPRIV_V2 says in a request that it
+// takes a file's setuid bit away, so that no write needs to ask first.
+func capabilities(writable bool) uint64 {
+	c := uint64(fuse.CAP_NO_OPENDIR_SUPPORT)
+	if !noResend {
+		c |= fuse.CAP_HAS_RESEND
 	}
-	return fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_HAS_RESEND
+	if writable {
+		c |= fuse.CAP_HANDLE_KILLPRIV_V2
+	}
+	return c
 }
 
 // options is the recipe for a mount that sends no messages once it is hot.
 // What the file system answers is the other half of it.
-func options(l *log.Logger) *fuse.MountOptions {
-	return &fuse.MountOptions{
+//
+// CAP_ATOMIC_O_TRUNC is never asked for: where nothing is opened, it would lose the
+// truncation.
+func options(l *log.Logger, writable bool) *fuse.MountOptions {
+	o := &fuse.MountOptions{
 		MaxWrite:                 maxTransfer, // sets the size of a READ too
 		MaxReadAhead:             maxTransfer,
 		DisableXAttrs:            true,
 		EnableSymlinkCaching:     true,
-		ExplicitDataCacheControl: true, // content never changes, whatever the mtime
-		ExtraCapabilities:        capabilities(),
+		ExplicitDataCacheControl: true, // content never changes but by the kernel, whatever the mtime
+		ExtraCapabilities:        capabilities(writable),
 		Logger:                   l,
 	}
+	if writable {
+		o.MaxWrite, o.DisableXAttrs = maxWrite, false
+	}
+	return o
 }
 
 // worker answers the kernel's requests. What must outlive it is in the shared
 // memory; another process goes on in its place.
 type worker struct {
-	fd     int // of /dev/fuse, not owned
-	server *fuse.ProtocolServer
-	memory *shared.Memory
-	log    *log.Logger
+	fd       int // of /dev/fuse, not owned
+	writable bool
+	server   *fuse.ProtocolServer
+	memory   *shared.Memory
+	log      *log.Logger
 
 	describe func(node uint64) string // for the log; nil: by number
 	giveBack func() error             // see [Worker.Idle]
@@ -119,21 +131,22 @@ type worker struct {
 	all     map[*reader]bool
 }
 
-func newWorker(fs fuse.RawFileSystem, m *shared.Memory, l *log.Logger) (*worker, error) {
+// newWorker returns a worker that serves nothing yet.
+func newWorker(m *shared.Memory, writable bool, l *log.Logger) (*worker, error) {
 	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	w := &worker{
-		server: fuse.NewProtocolServer(fs, options(l)),
-		memory: m,
-		log:    l,
-		slots:  make(chan int, shared.Slots),
-		faults: make(chan struct{}, 1),
-		inited: make(chan struct{}),
-		done:   make(chan struct{}),
-		stopFD: stop,
-		all:    make(map[*reader]bool),
+		writable: writable,
+		memory:   m,
+		log:      l,
+		slots:    make(chan int, shared.Slots),
+		faults:   make(chan struct{}, 1),
+		inited:   make(chan struct{}),
+		done:     make(chan struct{}),
+		stopFD:   stop,
+		all:      make(map[*reader]bool),
 	}
 	for i := range shared.Slots {
 		w.slots <- i
@@ -141,9 +154,10 @@ func newWorker(fs fuse.RawFileSystem, m *shared.Memory, l *log.Logger) (*worker,
 	return w, nil
 }
 
-// replay has the server agree with what a predecessor and the kernel have agreed
-// on, if there was one. Where it would not agree the mount is not its to serve.
-func (w *worker) replay() error {
+// offer has the worker serve fs. It agrees with what a predecessor and the kernel
+// have agreed on, if there was one; where it would not the mount is not its to serve.
+func (w *worker) offer(fs fuse.RawFileSystem) error {
+	w.server = fuse.NewProtocolServer(fs, options(w.log, w.writable))
 	request, want, ok := w.memory.Init()
 	if !ok {
 		return nil
@@ -154,14 +168,12 @@ func (w *worker) replay() error {
 		return fmt.Errorf("replaying INIT: %v", status)
 	}
 	if w.standIn { // an error is the same on all terms
-		w.once.Do(func() { close(w.inited) })
 		return nil
 	}
 	// Len, error and what follows the number; the number differs in a resent INIT.
 	if n != len(want) || !bytes.Equal(reply[:8], want[:8]) || !bytes.Equal(reply[outHeaderSize:n], want[outHeaderSize:]) {
 		return fmt.Errorf("this version of sitefs would agree on other terms with the kernel (INIT) than the mount has, % x instead of % x: mount again to use it", reply[outHeaderSize:n], want[outHeaderSize:])
 	}
-	w.once.Do(func() { close(w.inited) })
 	return nil
 }
 
@@ -179,15 +191,9 @@ func canResend(reply []byte) bool {
 	return len(reply) >= initFlags2+4 && binary.NativeEndian.Uint32(reply[initFlags2:])&hasResend != 0
 }
 
-// Notifications to the kernel are replies to nobody (linux/fuse.h).
-const notifyResend = 7
-
 // resend has the kernel send again what nobody has answered.
 func (w *worker) resend() {
-	var b [outHeaderSize]byte
-	binary.NativeEndian.PutUint32(b[0:], outHeaderSize)
-	binary.NativeEndian.PutUint32(b[4:], notifyResend)
-	if _, err := unix.Write(w.fd, b[:]); err != nil && !errors.Is(err, unix.ENODEV) {
+	if _, err := unix.Write(w.fd, notification(notifyResend, 0)); err != nil && !errors.Is(err, unix.ENODEV) {
 		w.log.Printf("asking the kernel for what was not answered: %v", err)
 	}
 }
@@ -197,6 +203,9 @@ func (w *worker) resend() {
 func (w *worker) run(fd int, resend bool) {
 	w.fd = fd
 	w.cases.open(w.memory.Cases())
+	if _, _, ok := w.memory.Init(); ok {
+		w.once.Do(func() { close(w.inited) })
+	}
 	if resend {
 		w.resend()
 	}
@@ -330,13 +339,19 @@ func newReader(w *worker) (_ *reader, err error) {
 			r.close()
 		}
 	}()
-	if r.in[0], err = buffer(maxTransfer + headroom); err != nil {
+	// As much as was agreed on for a WRITE: the kernel wants room for it in every read.
+	in, touched := maxTransfer+headroom, populated
+	if r.writable {
+		in = maxWrite + headroom
+		touched = in
+	}
+	if r.in[0], err = buffer(in); err != nil {
 		return nil, err
 	}
 	if r.out[0], err = buffer(maxTransfer + headroom); err != nil {
 		return nil, err
 	}
-	for i := 0; i < populated; i += os.Getpagesize() {
+	for i := 0; i < touched; i += os.Getpagesize() {
 		r.in[0][i] = 0
 	}
 	if r.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -478,7 +493,7 @@ func (r *reader) handle(n int) {
 	q.Started = monotonic()
 	r.memory.CountRequest(q.Opcode)
 	verdict, known := r.cases.of(q.Unique)
-	r.memory.Begin(r.slot, &q, lookedUp(&q, in))
+	r.memory.Begin(r.slot, &q, nameIn(q.Opcode, in))
 	leave := r.cases.enter(&q, verdict)
 	r.memory.Enter(r.slot, q.Phase)
 	var size int
@@ -542,18 +557,9 @@ func parseHeader(in []byte) shared.Request {
 	}
 }
 
-// lookedUp returns the name that a LOOKUP is for.
-func lookedUp(q *shared.Request, in []byte) []byte {
-	if q.Opcode != opLookup {
-		return nil
-	}
-	name, _, _ := bytes.Cut(in[inHeaderSize:], []byte{0})
-	return name
-}
-
 // name describes a request for the log.
 func (w *worker) name(q *shared.Request, in []byte) string {
-	return describeRequest(q, string(lookedUp(q, in)), w.path)
+	return describeRequest(q, string(nameIn(q.Opcode, in)), w.path)
 }
 
 // path returns the path of a node, "" if it isn't known.

@@ -96,7 +96,7 @@ func startWorker(t *testing.T, fs fuse.RawFileSystem, out io.Writer) (dir string
 		f.Close()
 	}
 	dir = t.TempDir()
-	dev, err := attach(dir, false, "")
+	dev, err := attach(dir, access{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,8 +104,11 @@ func startWorker(t *testing.T, fs fuse.RawFileSystem, out io.Writer) (dir string
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err = newWorker(fs, m, log.New(out, "", 0))
+	w, err = newWorker(m, false, log.New(out, "", 0))
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.offer(fs); err != nil {
 		t.Fatal(err)
 	}
 	go w.run(dev.fd, false)
@@ -374,7 +377,7 @@ func noDescriptors(t *testing.T) {
 
 // A worker that is parked when it has ended writes into nobody else's file.
 func TestStopAfterEnd(t *testing.T) {
-	w, err := newWorker(newSlowFS(), nil, log.New(io.Discard, "", 0))
+	w, err := newWorker(nil, false, log.New(io.Discard, "", 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,12 +401,12 @@ func TestStopAfterEnd(t *testing.T) {
 func TestOtherInit(t *testing.T) {
 	_, w := startWorker(t, newSlowFS(), io.Discard)
 	<-w.inited
-	next, err := newWorker(newSlowFS(), w.memory, log.New(io.Discard, "", 0))
+	next, err := newWorker(w.memory, false, log.New(io.Discard, "", 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(next.stopFD)
-	if err := next.replay(); err != nil {
+	if err := next.offer(newSlowFS()); err != nil {
 		t.Errorf("the same program: %v", err)
 	}
 	request, reply, ok := w.memory.Init()
@@ -414,7 +417,7 @@ func TestOtherInit(t *testing.T) {
 	if err := w.memory.SaveInit(request, reply); err != nil {
 		t.Fatal(err)
 	}
-	if err := next.replay(); err == nil || !strings.Contains(err.Error(), "INIT") {
+	if err := next.offer(newSlowFS()); err == nil || !strings.Contains(err.Error(), "INIT") {
 		t.Errorf("another reply: %v, want a refusal", err)
 	}
 }
@@ -466,11 +469,11 @@ func TestParkInterrupts(t *testing.T) {
 		t.Errorf("%v are in flight", left)
 	}
 	next := newSlowFS()
-	after, err := newWorker(next, w.memory, log.New(io.Discard, "", 0))
+	after, err := newWorker(w.memory, false, log.New(io.Discard, "", 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := after.replay(); err != nil {
+	if err := after.offer(next); err != nil {
 		t.Fatal(err)
 	}
 	go after.run(w.fd, true)

@@ -127,6 +127,12 @@ func bucket(d time.Duration) int {
 // Answered returns how many requests were answered.
 func (m *Memory) Answered() int64 { return m.answered.Load() }
 
+// NoteProgress says that a request which takes long gets on.
+func (m *Memory) NoteProgress() { m.progress.Add(1) }
+
+// Moved returns a number that is another when a request was answered or got on.
+func (m *Memory) Moved() int64 { return m.answered.Load() + m.progress.Load() }
+
 // Faults returns how many replies were EIO.
 func (m *Memory) Faults() int64 { return m.faults.Load() }
 

@@ -16,7 +16,7 @@
 //
 //	0       magic "sitefsmm", version u32, size u32
 //	64      INIT: valid u32, request length u32, reply length u32, request [256], reply [256]
-//	640     counters: answered, faults, bytes read, restarts, all u64
+//	640     counters: answered, faults, bytes read, restarts, progress, all u64
 //	704     requests by opcode: 64 of u64
 //	1216    latencies by opcode: 64 of 32 of u64; of the power of two of microseconds
 //	17600   last restarts: 5 of time (Unix ns) u64, length u32, reason [116]
@@ -80,8 +80,8 @@ type layout struct {
 	}
 	_ [52]byte
 
-	answered, faults, bytesRead, restarts atomic.Int64
-	_                                     [32]byte
+	answered, faults, bytesRead, restarts, progress atomic.Int64
+	_                                               [24]byte
 
 	requests  [Opcodes]atomic.Int64
 	latencies [Opcodes][Buckets]atomic.Int64
