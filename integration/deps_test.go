@@ -47,6 +47,7 @@ var arrows = map[string][]string{
 	"store/resolve":                    {"manifest/interp", "manifest/lock", "manifest/marker", "manifest/pyver", "manifest/tag"},
 	"store/verify":                     {"manifest/digest", "manifest/tree", "manifest/wheel"},
 
+	"fusefs/upper": {},
 	"fusefs/view":  {"manifest/digest", "manifest/tree"},
 	"fusefs/mount": {"fusefs/mount/internal/...", "fusefs/view", "manifest/digest", "manifest/tree"},
 
