@@ -238,6 +238,12 @@ func (f *FS) codeName(source string, opt int) string {
 	return strings.TrimSuffix(source, sourceExt) + f.tag + level + codeExt
 }
 
+// SourceDir returns the directory whose sources a __pycache__ has the bytecode of.
+func (f *FS) SourceDir(cache uint64) uint64 {
+	id, _ := f.split(cache)
+	return f.swap(uint64(id))
+}
+
 // SourceName returns the name of the source that a name in a __pycache__ is the
 // bytecode of.
 func (f *FS) SourceName(name string) (source string, ok bool) {

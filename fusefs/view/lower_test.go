@@ -37,6 +37,10 @@ func TestNodePathAndPlaceAndFindAgree(t *testing.T) {
 					t.Errorf("child %q of %d: %d, %v, want %d", name, parent, got, err, node)
 				}
 			}
+			cache := f.find(t, paths[3])
+			if parent, _, err := f.Place(cache.NodeId); err != nil || f.SourceDir(cache.NodeId) != parent {
+				t.Errorf("sources of __pycache__ are in %d, not in %d, %v", f.SourceDir(cache.NodeId), parent, err)
+			}
 			if _, _, err := f.Place(fuse.FUSE_ROOT_ID); err == nil {
 				t.Error("the served directory has a place")
 			}
