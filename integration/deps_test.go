@@ -48,6 +48,7 @@ var arrows = map[string][]string{
 	"store/verify":                     {"manifest/digest", "manifest/tree", "manifest/wheel"},
 
 	"fusefs/upper": {},
+	"fusefs/diff":  {"fusefs/upper", "manifest/digest", "manifest/pyver", "manifest/tree", "manifest/wheel"},
 	"fusefs/view":  {"manifest/digest", "manifest/tree"},
 	"fusefs/mount": {"fusefs/mount/internal/...", "fusefs/view", "manifest/digest", "manifest/tree"},
 
