@@ -22,15 +22,20 @@ type Rules struct {
 	// Write lists those that may be read and changed, beside /dev/null. Their modes,
 	// owners, times and attributes may not.
 	Write []string
+
+	// Own lists folders with whose files, everything below, all may be done but to
+	// make devices: they may be of any owner, where this is root. Then the attributes
+	// of files elsewhere are no longer out of reach, if they are the user's.
+	Own []string
 	// Search leaves root its right to read what only others may.
 	Search bool
 }
 
 // What may hold, sorted by name. A system has those that its kernel knows.
 const (
-	Capabilities = "capabilities" // no capability, but that of [Rules.Search]
-	Landlock     = "landlock"     // nothing written, but for Rules.Write; with newer kernels no TCP and no signals
+	Capabilities = "capabilities" // no capability, but those for [Rules.Search] and Rules.Own
+	Landlock     = "landlock"     // nothing written, but for Rules.Write and Own; with newer kernels no TCP and no signals
 	NoNewPrivs   = "no_new_privs" // no setuid program gains anything
 	Read         = "read"         // nothing read, but for the rules
-	Seccomp      = "seccomp"      // no socket made or connected, no other process touched, no file's attributes changed
+	Seccomp      = "seccomp"      // no socket made or connected, no other process touched, without Rules.Own no file's attributes changed
 )

@@ -100,7 +100,7 @@ func NeedsSearch(dir string) bool {
 	}
 	needs := make(chan bool)
 	ownThread(func() {
-		if err := dropCapabilities(false); err != nil {
+		if err := dropCapabilities(0); err != nil {
 			needs <- false // it has what it has
 			return
 		}
@@ -152,24 +152,36 @@ func apply(r Rules) (held []string) {
 			held = append(held, Read)
 		}
 	}
-	if dropCapabilities(r.Search) == nil {
+	if dropCapabilities(r.capabilities()) == nil {
 		held = append(held, Capabilities)
 	}
-	if seccomp() == nil {
+	if seccomp(r) == nil {
 		held = append(held, Seccomp)
 	}
 	slices.Sort(held)
 	return held
 }
 
-// dropCapabilities leaves none, but that of searching and reading if asked for.
-func dropCapabilities(search bool) error {
+// owning are the capabilities by which root does to the files of others what it does
+// to its own, and clears or keeps what a change of owner or content clears.
+const owning = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID | 1<<unix.CAP_SETFCAP
+
+// capabilities are those that the rules leave, as a set.
+func (r Rules) capabilities() uint32 {
+	var kept uint32
+	if r.Search {
+		kept |= 1 << unix.CAP_DAC_READ_SEARCH
+	}
+	if len(r.Own) > 0 {
+		kept |= owning
+	}
+	return kept
+}
+
+// dropCapabilities leaves none but those of a set.
+func dropCapabilities(kept uint32) error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return err
-	}
-	var kept uint32
-	if search {
-		kept = 1 << unix.CAP_DAC_READ_SEARCH
 	}
 	if err := dropBounding(kept); err != nil {
 		return err

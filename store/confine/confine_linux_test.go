@@ -24,6 +24,7 @@ import (
 const (
 	childVariable = "SITEFS_TEST_CONFINE"
 	oldVariable   = "SITEFS_TEST_CONFINE_OLD" // on a kernel that knows no means
+	ownVariable   = "SITEFS_TEST_CONFINE_OWN" // with a folder of its own
 )
 
 func TestMain(m *testing.M) {
@@ -35,14 +36,19 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, makeOld())
 		os.Exit(1)
 	}
-	held, err := Self(Rules{Read: []string{dir}, Write: []string{dir + "/write", dir + "/missing"}})
+	rules, list := Rules{Read: []string{dir}, Write: []string{dir + "/write", dir + "/missing"}}, attempts(dir)
+	if os.Getenv(ownVariable) != "" {
+		rules.Own = []string{dir + "/own"}
+		list = changes(dir)
+	}
+	held, err := Self(rules)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	fmt.Println("held", strings.Join(held, " "))
 	fmt.Println("left", os.Getenv(stage))
-	for _, a := range attempts(dir) {
+	for _, a := range list {
 		fmt.Println(a.name, a.say())
 	}
 	fmt.Println("done")
@@ -108,6 +114,29 @@ func attempts(dir string) []attempt {
 	}
 }
 
+// changes are attempts of who has a folder of its own.
+func changes(dir string) []attempt {
+	own := dir + "/own"
+	return []attempt{
+		{"create", func() error { return os.WriteFile(own+"/new", []byte("text"), 0o600) }},
+		{"change", func() error { return os.WriteFile(own+"/old", []byte("text"), 0o600) }},
+		{"truncate", func() error { return os.Truncate(own+"/new", 1) }},
+		{"chmod", func() error { return os.Chmod(own+"/old", 0o640) }},
+		{"chown", func() error { return os.Lchown(own+"/old", 2, 2) }},
+		{"xattr", func() error { return unix.Setxattr(own+"/new", "user.test", []byte("1"), 0) }},
+		{"folder", func() error { return os.Mkdir(own+"/folder", 0o700) }},
+		{"symlink", func() error { return os.Symlink("new", own+"/link") }},
+		{"link", func() error { return os.Link(own+"/new", own+"/folder/other") }},
+		{"move", func() error { return os.Rename(own+"/new", own+"/folder/new") }},
+		{"fifo", func() error { return unix.Mkfifo(own+"/fifo", 0o600) }},
+		{"socket", func() error { return unix.Mknod(own+"/socket", unix.S_IFSOCK|0o600, 0) }},
+		{"device", func() error { return unix.Mknod(own+"/null", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) }},
+		{"outside", func() error { return os.WriteFile(dir+"/file", nil, 0o600) }},
+		{"move-out", func() error { return os.Rename(own+"/folder/new", dir+"/new") }},
+		{"unix", func() error { return socket(unix.AF_UNIX) }},
+	}
+}
+
 func readFile(name string) error {
 	_, err := os.ReadFile(name)
 	return err
@@ -147,7 +176,15 @@ type child struct {
 func start(t *testing.T, env ...string) child {
 	t.Helper()
 	dir := t.TempDir() + "/left"
-	err := errors.Join(os.MkdirAll(dir+"/write", 0o755), os.WriteFile(dir+"/file", []byte("text"), 0o644))
+	err := errors.Join(
+		os.MkdirAll(dir+"/write", 0o755),
+		os.MkdirAll(dir+"/own", 0o755),
+		os.WriteFile(dir+"/own/old", nil, 0o600),
+		os.WriteFile(dir+"/file", []byte("text"), 0o644),
+	)
+	if err == nil && os.Geteuid() == 0 {
+		err = os.Lchown(dir+"/own/old", 1, 1)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,6 +274,47 @@ func TestSelf(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOwn proves what may be done to a folder of its own, and that the rest is as it
+// was.
+func TestOwn(t *testing.T) {
+	c := start(t, ownVariable+"=1")
+	tests := []struct{ needs, name, want string }{
+		{"", "create", "ok"},
+		{"", "change", "ok"},
+		{"", "truncate", "ok"},
+		{"", "chmod", "ok"},
+		{"", "xattr", "ok"},
+		{"", "folder", "ok"},
+		{"", "symlink", "ok"},
+		{"", "link", "ok"},
+		{"", "move", "ok"},
+		{"", "fifo", "ok"},
+		{"", "socket", "ok"},
+		{Landlock, "device", "EACCES"},
+		{Landlock, "outside", "EACCES"},
+		{Landlock, "move-out", "EACCES"},
+		{Seccomp, "unix", "EPERM"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.needs != "" && !slices.Contains(c.held, tt.needs) {
+				t.Skipf("this kernel or container has no %s", tt.needs)
+			}
+			if c.said[tt.name] != tt.want {
+				t.Errorf("%s: %q, want %q", tt.name, c.said[tt.name], tt.want)
+			}
+		})
+	}
+	t.Run("chown", func(t *testing.T) {
+		if os.Geteuid() != 0 {
+			t.Skip("needs root")
+		}
+		if c.said["chown"] != "ok" {
+			t.Errorf("%q, want ok", c.said["chown"])
+		}
+	})
 }
 
 // TestEveryThread proves that no thread of a confined program has more than another.
@@ -330,8 +408,8 @@ func TestOthersAreFree(t *testing.T) {
 	group.Wait()
 }
 
-// TestSearch proves that root keeps what it asks for, and nothing else.
-func TestSearch(t *testing.T) {
+// TestCapabilities proves that root keeps what it asks for, and nothing else.
+func TestCapabilities(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -340,17 +418,21 @@ func TestSearch(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		search bool
-		want   string
-	}{{true, "0000000000000004"}, {false, none}} {
+		rules Rules
+		want  string
+	}{
+		{Rules{Search: true}, "0000000000000004"},
+		{Rules{Own: []string{t.TempDir()}}, "000000008000001b"},
+		{Rules{}, none},
+	} {
 		out := make(chan string)
-		Go(Rules{Search: tt.search}, func([]string) {
+		Go(tt.rules, func([]string) {
 			text, err := exec.Command("/bin/grep", "-h", "^Cap[PEB]", "/proc/self/status").Output()
 			out <- fmt.Sprint(string(text), err)
 		})
 		want := fmt.Sprintf("CapPrm:\t%s\nCapEff:\t%[1]s\nCapBnd:\t%[1]s\n%v", tt.want, error(nil))
 		if got := <-out; got != want {
-			t.Errorf("search %v, of %v: %q, want %q", tt.search, before["CapEff"], got, want)
+			t.Errorf("%+v, of %v: %q, want %q", tt.rules, before["CapEff"], got, want)
 		}
 	}
 }

@@ -19,9 +19,10 @@ const (
 		unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_SYM |
 		unix.LANDLOCK_ACCESS_FS_REFER
 
+	owned = reading | writing | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO
+
 	// never are the rights that no rule gives.
-	never = unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK |
-		unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
+	never = unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 
 	// ofFile are the rights that one can have to a file that is no folder.
 	ofFile = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE |
@@ -37,6 +38,9 @@ func landlock(r Rules) error {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
 		return errno
+	}
+	if abi < movesFrom && len(r.Own) > 0 {
+		return errMoves
 	}
 	attr := ruleset(int(abi), r.Read != nil)
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
@@ -54,20 +58,31 @@ func landlock(r Rules) error {
 			return err
 		}
 	}
+	for _, path := range r.Own {
+		if err := allow(fd, path, attr.Handled_access_fs&owned); err != nil {
+			return err
+		}
+	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); errno != 0 {
 		return errno
 	}
 	return nil
 }
 
+// movesFrom is the first version of the interface with the right to move a file to
+// another folder (REFER). Before nothing gives it.
+const movesFrom = 2
+
+var errMoves = errors.New("this kernel's Landlock lets nobody move a file to another folder")
+
 // ruleset are the rights that are taken away, as many as the version of the
 // interface has.
 func ruleset(abi int, read bool) (r unix.LandlockRulesetAttr) {
-	r.Handled_access_fs = writing | never
+	r.Handled_access_fs = owned&^reading | never
 	if read {
 		r.Handled_access_fs |= reading
 	}
-	if abi < 2 {
+	if abi < movesFrom {
 		r.Handled_access_fs &^= unix.LANDLOCK_ACCESS_FS_REFER // refused without being named
 	}
 	if abi < 3 {

@@ -2,5 +2,5 @@
 
 package confine
 
-// refusedHere are older names of refused calls that newer architectures lack.
-var refusedHere []uint32
+// attributesHere are older names of these calls that newer architectures lack.
+var attributesHere []uint32
