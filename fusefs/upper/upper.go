@@ -124,9 +124,10 @@ var (
 
 // A Base says what a layer was made over.
 type Base struct {
-	Tree   string `json:"tree"`   // digest of the tree
-	Prefix string `json:"prefix"` // where the environment stood
-	Python string `json:"python"` // version of its interpreter
+	Tree   string `json:"tree"`             // digest of the tree
+	Prefix string `json:"prefix"`           // where the environment stood
+	Python string `json:"python"`           // version of its interpreter
+	Layout string `json:"layout,omitempty"` // what of the tree is mounted
 }
 
 // A BaseError is a directory whose layer was made over another tree.
