@@ -78,26 +78,37 @@ func (n *Node) isLinked() bool { return n.Type != unix.S_IFDIR && n.Nlink > 1 }
 
 // A Diff is an upper directory over a tree.
 type Diff struct {
-	tree     *tree.Tree
-	upper    *upper.Dir
-	blobs    Blobs
-	uid, gid uint32 // of the tree's nodes
+	tree  *tree.Tree
+	upper *upper.Dir
+	blobs Blobs
+	Options
 
 	// Changes is what differs, sorted by path, parents first; of one path what was
 	// removed comes before what was added.
 	Changes []Change
 }
 
-// New compares. The tree is open at the prefix of the environment; uid and gid own
-// its nodes, as in the view.
-func New(ctx context.Context, t *tree.Tree, u *upper.Dir, b Blobs, uid, gid uint32) (*Diff, error) {
-	d := &Diff{tree: t, upper: u, blobs: b, uid: uid, gid: gid}
-	root, err := t.Stat(tree.Root)
+// Options say how the tree is shown, as those of the view.
+type Options struct {
+	// UID and GID own the nodes of the tree.
+	UID, GID uint32
+
+	// Dir is the directory of the tree that the environment is. Empty means all.
+	Dir string
+}
+
+// New compares an environment with the tree that it lies over, which is open at the
+// environment's prefix.
+func New(ctx context.Context, t *tree.Tree, u *upper.Dir, b Blobs, o Options) (*Diff, error) {
+	d := &Diff{tree: t, upper: u, blobs: b, Options: o}
+	top, err := d.find(".")
 	if err != nil {
 		return nil, err
 	}
+	if !top.isDir() {
+		return nil, fmt.Errorf("%q of tree %s: %w", o.Dir, t.Digest(), tree.ErrNotDir)
+	}
 	w := &walk{Diff: d, ctx: ctx}
-	top := place{id: tree.Root, attr: root, found: true}
 	if err := w.directory(".", ".", top, top); err != nil {
 		return nil, err
 	}
@@ -236,8 +247,8 @@ func isCode(p string) bool {
 }
 
 // find returns what the tree has at a path.
-func (w *walk) find(p string) (place, error) {
-	id, a, err := w.tree.Find(p)
+func (d *Diff) find(p string) (place, error) {
+	id, a, err := d.tree.Find(path.Join(d.Dir, p))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, tree.ErrNotDir) {
 		return place{}, nil
 	}
@@ -245,11 +256,11 @@ func (w *walk) find(p string) (place, error) {
 }
 
 // children returns the names in a directory of the tree; none if it isn't one.
-func (w *walk) children(dir place) (map[string]place, error) {
+func (d *Diff) children(dir place) (map[string]place, error) {
 	if !dir.isDir() {
 		return nil, nil
 	}
-	list, err := w.tree.Children(dir.id)
+	list, err := d.tree.Children(dir.id)
 	if err != nil {
 		return nil, err
 	}

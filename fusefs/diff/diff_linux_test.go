@@ -191,7 +191,7 @@ var cases = []struct {
 
 func compare(t *testing.T, tr *tree.Tree, u *upper.Dir, b blobs) *Diff {
 	t.Helper()
-	d, err := New(context.Background(), tr, u, b, uint32(os.Getuid()), uint32(os.Getgid()))
+	d, err := New(context.Background(), tr, u, b, Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestChanges(t *testing.T) {
 func TestRecordOfNothing(t *testing.T) {
 	tr, contents, u, dir := fixture(t)
 	record(".", upper.Record{Name: "x", Lower: "not/there"})(t, u, dir)
-	_, err := New(context.Background(), tr, u, contents, 0, 0)
+	_, err := New(context.Background(), tr, u, contents, Options{})
 	if err == nil || !strings.Contains(err.Error(), "another tree") {
 		t.Errorf("got %v, want that it was made over another tree", err)
 	}
@@ -481,5 +481,36 @@ func TestSummary(t *testing.T) {
 	}
 	if len(s.Bytecode) != 2 {
 		t.Errorf("bytecode %+v, want a directory and a file", s.Bytecode)
+	}
+}
+
+// TestPart: an environment may be one directory of the tree.
+func TestPart(t *testing.T) {
+	tr, contents, u, dir := fixture(t)
+	for _, e := range []edit{
+		whiteout("six.py"), whiteout("six-1.16.dist-info"), file("idna/core.py", "c = 2\n"),
+		whiteout("numpy"), record(".", upper.Record{Name: "nump", Lower: "numpy/sub/deep"}),
+	} {
+		e(t, u, dir)
+	}
+	d, err := New(context.Background(), tr, u, contents, Options{Dir: site[:len(site)-1]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range d.Changes {
+		if c.Kind != Entered {
+			got = append(got, fmt.Sprintf("%c %s", c.Kind, c.Path))
+		}
+	}
+	if want := []string{"M idna/core.py", "A nump", "A nump/b.py", "D numpy", "D six-1.16.dist-info", "D six.py"}; !slices.Equal(got, want) {
+		t.Errorf("changes %q, want %q", got, want)
+	}
+	s, err := d.Summary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Packages) != 3 || s.Packages[2].Name != "six" || s.Packages[2].New != "" {
+		t.Errorf("packages %+v, want idna and NumPy changed and six removed", s.Packages)
 	}
 }

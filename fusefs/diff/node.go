@@ -32,8 +32,8 @@ func (d *Diff) treeNode(p place) (*Node, error) {
 	n := &Node{
 		Type:  typeOf(p.attr),
 		Mode:  0o644,
-		UID:   d.uid,
-		GID:   d.gid,
+		UID:   d.UID,
+		GID:   d.GID,
 		Size:  p.attr.Size,
 		Mtime: upper.Time{Sec: p.attr.Mtime},
 		lower: p.id,

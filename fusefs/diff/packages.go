@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/manifest/pyver"
-	"github.com/sitefs/sitefs/manifest/tree"
 	"github.com/sitefs/sitefs/manifest/wheel"
 )
 
@@ -116,18 +115,12 @@ func (o *owners) find() error {
 
 // findOld reads the packages of the tree. Those in gone aren't installed any more.
 func (o *owners) findOld(gone map[string]bool) error {
-	sites := make(map[string]bool)
-	for i := range o.Changes {
-		if site, _, ok := strings.Cut(o.Changes[i].Path, "/site-packages/"); ok {
-			sites[site+"/site-packages"] = true
-		}
-	}
-	for site := range sites {
-		dir, err := (&walk{Diff: o.Diff}).find(site)
+	for _, site := range o.sites() {
+		dir, err := o.Diff.find(site)
 		if err != nil {
 			return err
 		}
-		names, err := (&walk{Diff: o.Diff}).children(dir)
+		names, err := o.children(dir)
 		if err != nil {
 			return err
 		}
@@ -143,15 +136,33 @@ func (o *owners) findOld(gone map[string]bool) error {
 	return nil
 }
 
+// sites returns the site-packages directories in which something changed.
+func (o *owners) sites() []string {
+	if o.Dir != "" {
+		return []string{"."} // it is one
+	}
+	const name = "/site-packages"
+	found := make(map[string]bool)
+	for i := range o.Changes {
+		if above, _, ok := strings.Cut(o.Changes[i].Path, name+"/"); ok {
+			found[above+name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
 // oldPackage reads one package of the tree.
 func (o *owners) oldPackage(dir string, gone bool) error {
 	files := make(map[string]*Node)
 	for _, name := range []string{"METADATA", "RECORD"} {
-		id, a, err := o.tree.Find(path.Join(dir, name))
+		p, err := o.Diff.find(path.Join(dir, name))
 		if err != nil {
+			return err
+		}
+		if !p.found || p.isDir() {
 			return nil // no package without them
 		}
-		n, err := o.treeNode(place{id, a, a.Kind != tree.Dir})
+		n, err := o.treeNode(p)
 		if err != nil {
 			return err
 		}
@@ -230,15 +241,20 @@ func (o *owners) read(dir string, metadata *Node, files map[string]*Node) (p *Pa
 	for _, row := range rows {
 		file := path.Join(site, row.Path)
 		o.owner[file] = p
-		// A directory that only this package fills goes and comes with it.
-		for up := path.Dir(file); up != site && strings.HasPrefix(up, site+"/"); up = path.Dir(up) {
-			if o.owner[up] != nil {
-				break
-			}
+		// A directory that goes or comes whole does so with the package that fills it.
+		for up := path.Dir(file); within(up, site) && o.owner[up] == nil; up = path.Dir(up) {
 			o.owner[up] = p
 		}
 	}
 	return p, version, nil
+}
+
+// within reports whether a path is below a directory.
+func within(p, dir string) bool {
+	if dir == "." {
+		return p != "." && p != ".." && !strings.HasPrefix(p, "../")
+	}
+	return strings.HasPrefix(p, dir+"/")
 }
 
 // header returns the name and the version that a METADATA file says (core metadata
