@@ -248,6 +248,7 @@ func (d *Dir) keepingTime(step int, s *Step, f func() error) error {
 	if err := f(); err != nil {
 		return err
 	}
+	_ = d.at("late", step) // the step is done
 	for which, p := range s.paths() {
 		if t, ok := d.journal.remembered(step, which); ok {
 			d.restoreTime(p, t)
@@ -321,6 +322,7 @@ func (d *Dir) make(s *Step, again bool) error {
 		if err != nil {
 			return err
 		}
+		_ = d.at("made", 0) // what is made stays to be dressed
 		if err := s.dress(dir, name, fd); err != nil {
 			if fd >= 0 {
 				unix.Close(fd)
@@ -404,8 +406,8 @@ func remove(dir int, name string, isDir bool) error {
 	return unix.Unlinkat(dir, name, 0)
 }
 
-// at tells the tests that a mutation is at a moment, and which of its steps it
-// is about. An error is as if the step had failed, at "written" and "before".
+// at tells the tests that a mutation is at a moment, and which of its steps it is
+// about. Where its error isn't dropped it is as if the step had failed.
 func (d *Dir) at(moment string, step int) error {
 	if d.hook == nil {
 		return nil

@@ -30,7 +30,9 @@ func (d *Dir) permit(f func() error, paths ...string) error {
 		l.lend(d, p)
 	}
 	if len(l.loans) > 0 {
+		_ = d.at("lent", len(l.loans)) // what is lent is given back below
 		err = f()
+		_ = d.at("used", len(l.loans))
 	}
 	if e := l.giveBack(d); e != nil {
 		return errors.Join(err, e)
