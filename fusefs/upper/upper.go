@@ -112,6 +112,10 @@ const (
 	orphansDir   = sideDir + "/" + orphansName
 )
 
+// SideDir is the name of the side area, at the top of every directory that Lock or
+// Open has made an upper one.
+const SideDir = sideDir
+
 // maxName is the length of the longest name a Linux file system takes (NAME_MAX).
 const maxName = 255
 
