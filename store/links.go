@@ -132,18 +132,13 @@ func (s *Store) makeLinks(ctx context.Context, links []link) (err error) {
 	if err := os.Mkdir(s.path(linksFolder), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return s.diskError(err)
 	}
-	var staged []string
+	staged, err := s.stageLinks(ctx, st, links)
+	if err != nil {
+		return s.diskError(err)
+	}
 	var step blob.Step
-	for _, l := range links {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		file, err := s.stageLink(st, l.Attr)
-		if err != nil {
-			return s.diskError(err)
-		}
-		staged = append(staged, file)
-		step.Place = append(step.Place, blob.Placement{Staged: file, Name: l.name(), Replace: true})
+	for i, l := range links {
+		step.Place = append(step.Place, blob.Placement{Staged: staged[i], Name: l.name(), Replace: true})
 	}
 	if err := st.Sync(staged); err != nil {
 		return s.diskError(err)
@@ -159,6 +154,22 @@ func (s *Store) checkLinkSpace(files int) error {
 		return fmt.Errorf("statfs %q: %w", s.dir, err)
 	}
 	return s.checkSpace("what hard links lead to", need{files: int64(files)}, &st)
+}
+
+// stageLinks copies the blobs of links, on all processors.
+func (s *Store) stageLinks(ctx context.Context, st *stage, links []link) ([]string, error) {
+	staged := make([]string, len(links))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, l := range links {
+		g.Go(func() (err error) {
+			if err = ctx.Err(); err == nil {
+				staged[i], err = s.stageLink(st, l.Attr)
+			}
+			return err
+		})
+	}
+	return staged, g.Wait()
 }
 
 // stageLink copies a blob, by its blocks if the file system can.
