@@ -266,6 +266,38 @@ func TestMaterializeKeepsExtra(t *testing.T) {
 	}
 }
 
+// TestKept: what the check of a new environment takes for the user's.
+func TestKept(t *testing.T) {
+	p := &placement{report: Report{Kept: []string{"a-b", "a/b/c.txt", "d-e/", "d/", "lib/mine.py"}}}
+	tests := map[string]bool{
+		"a-b":           true,
+		"a":             true, // which the new tree has no more
+		"a/b":           true,
+		"a/b/c.txt":     true,
+		"a/b/d.txt":     false,
+		"a/c":           false,
+		"a-b/x":         false,
+		"d":             true,
+		"d/x":           true, // beside what the new tree has in d
+		"d/y/z":         true,
+		"d-e/x":         true,
+		"d-f":           false,
+		"lib/mine.py":   true,
+		"lib/mine.pyc":  false,
+		"lib/yours.py":  false,
+		"lib/mine.py/x": false,
+		"z":             false,
+	}
+	for path, want := range tests {
+		if got := p.kept(path); got != want {
+			t.Errorf("kept(%q) = %v, want %v", path, got, want)
+		}
+	}
+	if new(placement).kept("a") {
+		t.Error("where nothing is kept a is kept")
+	}
+}
+
 // TestKeeperCopies: what can't be linked is copied, with its mode and time.
 func TestKeeperCopies(t *testing.T) {
 	for _, errno := range unlinkable {
