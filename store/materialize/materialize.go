@@ -107,8 +107,8 @@ type Report struct {
 	Dirs  int   `json:"dirs"`  // its directories, the top one included
 	Bytes int64 `json:"bytes"` // the sizes of the regular files
 
-	// How the regular files came about. A link mode copies where there is nothing
-	// to share: files made for this environment, and but for mode hardlink empty ones.
+	// How the regular files came about. A link mode copies where there is nothing to
+	// share: files made for this environment and, except in mode hardlink, empty ones.
 	Cloned    int `json:"cloned"`
 	Linked    int `json:"linked"` // hard links
 	Symlinked int `json:"symlinked"`
