@@ -47,10 +47,11 @@ var arrows = map[string][]string{
 	"store/resolve":                    {"manifest/interp", "manifest/lock", "manifest/marker", "manifest/pyver", "manifest/tag"},
 	"store/verify":                     {"manifest/digest", "manifest/tree", "manifest/wheel"},
 
-	"fusefs/upper": {},
-	"fusefs/diff":  {"fusefs/upper", "manifest/digest", "manifest/pyver", "manifest/tree", "manifest/wheel"},
-	"fusefs/view":  {"manifest/digest", "manifest/tree"},
-	"fusefs/mount": {"fusefs/mount/internal/...", "fusefs/view", "manifest/digest", "manifest/tree"},
+	"fusefs/upper":   {},
+	"fusefs/diff":    {"fusefs/upper", "manifest/digest", "manifest/pyver", "manifest/tree", "manifest/wheel"},
+	"fusefs/view":    {"manifest/digest", "manifest/tree"},
+	"fusefs/overlay": {"fusefs/upper", "fusefs/view", "manifest/digest", "manifest/tree"},
+	"fusefs/mount":   {"fusefs/mount/internal/...", "fusefs/view", "manifest/digest", "manifest/tree"},
 
 	"fusefs/mount/internal/shared": {},
 

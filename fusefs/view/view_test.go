@@ -264,7 +264,7 @@ func TestRead(t *testing.T) {
 
 func TestReadResultInTheReply(t *testing.T) {
 	buf := []byte("abcdef")
-	r := newFilled(buf[:4])
+	r := Filled(buf[:4]).(*filled)
 	if n, s := r.Readv([][]byte{buf[:4]}); n != 4 || s != fuse.OK || string(buf) != "abcdef" {
 		t.Errorf("in place: %d, %v, %q", n, s, buf)
 	}
@@ -272,7 +272,7 @@ func TestReadResultInTheReply(t *testing.T) {
 	if n, s := r.Readv([][]byte{a, b}); n != 4 || s != fuse.OK || string(a)+string(b) != "abcd" {
 		t.Errorf("scattered: %d, %v, %q %q", n, s, a, b)
 	}
-	if n, s := newFilled(nil).Readv([][]byte{{}}); n != 0 || s != fuse.OK {
+	if n, s := Filled(nil).(*filled).Readv([][]byte{{}}); n != 0 || s != fuse.OK {
 		t.Errorf("empty: %d, %v", n, s)
 	}
 }

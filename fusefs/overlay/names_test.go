@@ -1,0 +1,482 @@
+package overlay
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/manifest/tree"
+)
+
+func TestUnchangedIsTheView(t *testing.T) {
+	m := newMachine(t)
+	for p, id := range m.snapshot() {
+		if want, err := m.lower.Find(p); err != nil || id != want {
+			t.Errorf("%q is node %x, the view's is %x, %v", p, id, want, err)
+		}
+	}
+	if len(m.nodes) != 1 {
+		t.Errorf("%d objects of nodes that nobody changed", len(m.nodes))
+	}
+}
+
+// model is what a file system of one layer would have: nodes by path.
+type model map[string]uint64
+
+func (o model) kids(dir string) (n int) {
+	for p := range o {
+		if strings.HasPrefix(p, dir+"/") {
+			n++
+		}
+	}
+	return n
+}
+
+// move gives what is at a path, and what is below it, another.
+func (o model) move(from, to string) {
+	for p, id := range maps.Clone(o) {
+		if p == from || strings.HasPrefix(p, from+"/") {
+			delete(o, p)
+			o[to+p[len(from):]] = id
+		}
+	}
+}
+
+// TestNames makes random changes and compares with a model after each, and the
+// nodes after takeovers and remounts.
+func TestNames(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			files := maps.Clone(lowerFiles)
+			delete(files, "lib/site/other/.wh.odd") // which is not like others
+			m := serveFiles(t, files)
+			m.run(rand.New(rand.NewPCG(seed, 0)), 300)
+		})
+	}
+}
+
+// run makes n random changes.
+func (m *machine) run(r *rand.Rand, n int) {
+	m.t.Helper()
+	want := model(m.snapshot())
+	dirs := func(p string) bool { return p == "." || m.stat(want[p]).Mode&syscall.S_IFMT == syscall.S_IFDIR }
+	some := func() string { return slices.Sorted(maps.Keys(want))[r.IntN(len(want))] }
+	free := func() string {
+		for {
+			dir := some()
+			if r.IntN(8) == 0 {
+				dir = "."
+			}
+			if dirs(dir) {
+				return path.Join(dir, string(rune('a'+r.IntN(6)))+[]string{"", ".py", ".txt"}[r.IntN(3)])
+			}
+		}
+	}
+	for i := range n {
+		var did string
+		var e, wanted syscall.Errno
+		switch op := r.IntN(9); op {
+		case 0, 1, 2:
+			p := free()
+			made := []func(string) (uint64, syscall.Errno){m.create, m.mkdir, func(p string) (uint64, syscall.Errno) { return m.symlink("x", p) }}[op]
+			did = fmt.Sprintf("making (%d) %s", op, p)
+			if want[p] != 0 {
+				wanted = syscall.EEXIST
+			}
+			var id uint64
+			if id, e = made(p); e == 0 {
+				want[p] = id
+			}
+		case 3, 4:
+			p := some()
+			did = "removing " + p
+			switch {
+			case dirs(p):
+				if want.kids(p) > 0 {
+					wanted = syscall.ENOTEMPTY
+				}
+				e = m.rmdir(p)
+			default:
+				e = m.unlink(p)
+			}
+			if e == 0 {
+				delete(want, p)
+			}
+		case 5:
+			from, to := some(), free()
+			if dirs(from) || want[to] != 0 && dirs(to) {
+				continue
+			}
+			did = "linking " + from + " to " + to
+			if want[to] != 0 {
+				wanted = syscall.EEXIST
+			}
+			if _, e = m.link(from, to); e == 0 {
+				want[to] = want[from]
+			}
+		case 6, 7:
+			from, to := some(), free()
+			if op == 7 {
+				to = some()
+			}
+			did = "renaming " + from + " to " + to
+			fromDir, toDir := dirs(from), want[to] != 0 && dirs(to)
+			switch {
+			case want[from] == want[to]:
+			case fromDir && strings.HasPrefix(to, from+"/"):
+				wanted = syscall.EINVAL
+			case want[to] == 0:
+			case toDir && !fromDir:
+				wanted = syscall.EISDIR
+			case fromDir && !toDir:
+				wanted = syscall.ENOTDIR
+			case toDir && want.kids(to) > 0:
+				wanted = syscall.ENOTEMPTY
+			}
+			if e = m.rename(from, to, 0); e == 0 && want[from] != want[to] {
+				want.move(from, to)
+			}
+		case 8:
+			a, b := some(), some()
+			did = "exchanging " + a + " and " + b
+			if a != b && want[a] != want[b] && (strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")) {
+				if dirs(a) && strings.HasPrefix(b, a+"/") || dirs(b) && strings.HasPrefix(a, b+"/") {
+					wanted = syscall.EINVAL
+				}
+			}
+			if e = m.rename(a, b, unix.RENAME_EXCHANGE); e == 0 && want[a] != want[b] {
+				want.move(a, "\x00")
+				want.move(b, a)
+				want.move("\x00", b)
+			}
+		}
+		if e != wanted {
+			m.t.Fatalf("change %d, %s: %v, want %v", i, did, e, wanted)
+		}
+		switch r.IntN(20) {
+		case 0:
+			did += " and a takeover"
+			m.takeover()
+		case 1:
+			did += " and a remount"
+			m.remount()
+		}
+		if got := m.snapshot(); !maps.Equal(got, want) {
+			m.t.Fatalf("change %d, %s:\n%s", i, did, differ(got, want))
+		}
+	}
+}
+
+func differ(got, want map[string]uint64) string {
+	var b strings.Builder
+	for p, id := range want {
+		if got[p] != id {
+			fmt.Fprintf(&b, "%q is %x, want %x\n", p, got[p], id)
+		}
+	}
+	for p, id := range got {
+		if want[p] == 0 {
+			fmt.Fprintf(&b, "%q is %x, want nothing\n", p, id)
+		}
+	}
+	return b.String()
+}
+
+func TestRenamedLowerCopiesNothing(t *testing.T) {
+	m := newMachine(t)
+	pkg, a := m.node("lib/site/pkg"), m.node("lib/site/pkg/a.py")
+	m.must(m.rename("lib/site/pkg", "lib/site/~kg", 0))
+	for range 2 {
+		if got := m.names("lib/site"); !slices.Equal(got, []string{"other", "~kg"}) {
+			t.Fatalf("%q", got)
+		}
+		if m.node("lib/site/~kg") != pkg || m.node("lib/site/~kg/a.py") != a || m.node("lib/site/pkg") != 0 {
+			t.Error("nodes have changed")
+		}
+		m.remount()
+	}
+	if got := upperFiles(t, m); !slices.ContainsFunc(got, func(p string) bool { return strings.HasSuffix(p, "/.wh.pkg") }) || slices.ContainsFunc(got, func(p string) bool { return strings.Contains(p, "~kg") }) {
+		t.Errorf("upper has %q", got)
+	}
+}
+
+func TestReservedNames(t *testing.T) {
+	m := newMachine(t)
+	if _, e := m.create("lib/.wh.x"); e != syscall.EPERM {
+		t.Errorf("creating a whiteout: %v", e)
+	}
+	if e := m.rename("bin/tool", "bin/.wh.tool", 0); e != syscall.EPERM {
+		t.Errorf("renaming to a whiteout: %v", e)
+	}
+	if _, e := m.create("lib/" + strings.Repeat("x", 256)); e != syscall.ENAMETOOLONG {
+		t.Errorf("a name of 256 bytes: %v", e)
+	}
+	odd := "lib/site/other/.wh.odd"
+	id := m.node(odd)
+	if id == 0 {
+		t.Fatal("an ordinary file of the lower is not there")
+	}
+	m.must(m.rename(odd, "lib/site/other/even", 0))
+	m.remount()
+	if got := m.names("lib/site/other"); !slices.Equal(got, []string{"c.txt", "even"}) || m.node("lib/site/other/even") != id {
+		t.Errorf("after its rename: %q", got)
+	}
+}
+
+func TestLongNames(t *testing.T) {
+	long := strings.Repeat("n", 255)
+	m := serveFiles(t, map[string]string{"d/" + long: "long", "d/" + long[1:] + "/x": "x"})
+	id, dir := m.node("d/"+long), m.node("d/"+long[1:])
+	m.must(m.unlink("d/" + long))
+	m.must(m.rename("d/"+long[1:], "d/"+long, 0)) // beside the whiteout, one record for both
+	m.remount()
+	if m.node("d/"+long) != dir || m.node("d/"+long[1:]) != 0 || id == dir {
+		t.Error("a directory renamed to a long name is not there")
+	}
+	m.must(m.rename("d/"+long, "d/"+long[1:], 0))
+	m.remount()
+	if m.node("d/"+long) != 0 || m.node("d/"+long[1:]) != dir {
+		t.Error("a directory renamed back is not there, or what its whiteout hides is")
+	}
+}
+
+// serveFiles serves a tree of files.
+func serveFiles(t *testing.T, files map[string]string) *machine {
+	t.Helper()
+	store := blobs(t.TempDir())
+	b := tree.NewBuilder("test")
+	for _, p := range slices.Sorted(maps.Keys(files)) {
+		if err := b.File(p, false, int64(len(files[p])), store.put(t, files[p])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return serve(t, b, store)
+}
+
+func TestUnlinkedStaysUntilForgotten(t *testing.T) {
+	for _, p := range []string{"lib/new", "bin/tool", "lib/made"} {
+		t.Run(p, func(t *testing.T) {
+			m := newMachine(t)
+			switch p {
+			case "lib/new":
+				m.must1(m.create(p))
+			case "lib/made":
+				m.must1(m.mkdir(p))
+			}
+			out, e := m.lookup(p)
+			m.must(e)
+			remove := m.unlink
+			if p == "lib/made" {
+				remove = m.rmdir
+			}
+			m.must(remove(p))
+			if a := m.stat(out.NodeId); a.Nlink != 0 || a.Ino != out.NodeId {
+				t.Errorf("unlinked: %d links, inode %x", a.Nlink, a.Ino)
+			}
+			if p != "bin/tool" && len(m.orphans()) != 1 {
+				t.Errorf("orphans: %v", m.orphans())
+			}
+			count := m.seen.shards[out.NodeId%lookupShards].counts[out.NodeId]
+			m.Forget(out.NodeId, count-1)
+			if m.nodes[out.NodeId] == nil {
+				t.Fatal("gone while the kernel knows it")
+			}
+			m.Forget(out.NodeId, 1)
+			if m.nodes[out.NodeId] != nil || len(m.orphans()) != 0 {
+				t.Errorf("still there: %v", m.orphans())
+			}
+		})
+	}
+}
+
+func TestOrphanOutlivesTakeoverOnly(t *testing.T) {
+	m := newMachine(t)
+	id := m.must1(m.create("lib/new"))
+	m.must(m.unlink("lib/new"))
+	m.takeover()
+	if a := m.stat(id); a.Nlink != 0 {
+		t.Errorf("%d links", a.Nlink)
+	}
+	m.Forget(id, 1)
+	if len(m.orphans()) != 1 {
+		t.Error("removed by a count that can't be known")
+	}
+	m.remount()
+	if len(m.orphans()) != 0 {
+		t.Errorf("orphans of a mount that is gone: %v", m.orphans())
+	}
+}
+
+func TestTmpfile(t *testing.T) {
+	m := newMachine(t)
+	var out fuse.CreateOut
+	m.must(syscall.Errno(m.Tmpfile(nil, &fuse.CreateIn{InHeader: m.header(m.node("lib")), Mode: 0o600}, &out)))
+	if a := m.stat(out.NodeId); a.Nlink != 0 || a.Mode != syscall.S_IFREG|0o600 {
+		t.Errorf("links %d, mode %o", a.Nlink, a.Mode)
+	}
+	var named fuse.EntryOut
+	in := fuse.LinkIn{InHeader: m.header(m.node("lib")), Oldnodeid: out.NodeId}
+	m.must(syscall.Errno(m.Link(nil, &in, "named", &named)))
+	if named.NodeId != out.NodeId || named.Nlink != 1 || m.node("lib/named") != out.NodeId || len(m.orphans()) != 0 {
+		t.Errorf("linked: node %x of %x, links %d", named.NodeId, out.NodeId, named.Nlink)
+	}
+}
+
+func TestDevicesAreRefused(t *testing.T) {
+	m := newMachine(t)
+	for _, kind := range []uint32{syscall.S_IFCHR, syscall.S_IFBLK} {
+		if _, e := m.mknod("lib/dev", kind|0o600); e != syscall.EPERM {
+			t.Errorf("mode %o: %v", kind, e)
+		}
+	}
+	for _, kind := range []uint32{syscall.S_IFIFO, syscall.S_IFSOCK, syscall.S_IFREG} {
+		p := fmt.Sprintf("lib/%o", kind)
+		if a := m.stat(m.must1(m.mknod(p, kind|0o640))); a.Mode != kind|0o640 {
+			t.Errorf("mode %o, want %o", a.Mode, kind|0o640)
+		}
+	}
+}
+
+// TestResentIsNotRepeated sends each change again to a process that took over.
+func TestResentIsNotRepeated(t *testing.T) {
+	m := newMachine(t)
+	m.must1(m.create("lib/one"))
+	m.must1(m.create("lib/two"))
+	one, two, lib := m.node("lib/one"), m.node("lib/two"), m.node("lib")
+	tests := []struct {
+		name string
+		send func(h fuse.InHeader) (uint64, fuse.Status)
+		ok   func() bool
+	}{
+		{"mkdir", func(h fuse.InHeader) (uint64, fuse.Status) {
+			var out fuse.EntryOut
+			s := m.Mkdir(nil, &fuse.MkdirIn{InHeader: h, Mode: 0o755}, "dir", &out)
+			return out.NodeId, s
+		}, func() bool { return m.node("lib/dir") != 0 }},
+		{"create", func(h fuse.InHeader) (uint64, fuse.Status) {
+			var out fuse.CreateOut
+			s := m.Create(nil, &fuse.CreateIn{InHeader: h, Mode: 0o644}, "file", &out)
+			return out.NodeId, s
+		}, func() bool { return m.node("lib/file") != 0 }},
+		{"link", func(h fuse.InHeader) (uint64, fuse.Status) {
+			var out fuse.EntryOut
+			s := m.Link(nil, &fuse.LinkIn{InHeader: h, Oldnodeid: one}, "linked", &out)
+			return out.NodeId, s
+		}, func() bool { return m.node("lib/linked") == one }},
+		{"tmpfile", func(h fuse.InHeader) (uint64, fuse.Status) {
+			var out fuse.CreateOut
+			s := m.Tmpfile(nil, &fuse.CreateIn{InHeader: h, Mode: 0o644}, &out)
+			return out.NodeId, s
+		}, func() bool { return len(m.orphans()) == 1 }},
+		{"exchange", func(h fuse.InHeader) (uint64, fuse.Status) {
+			in := fuse.RenameIn{InHeader: h, Newdir: lib, Flags: unix.RENAME_EXCHANGE}
+			return 0, m.Rename(nil, &in, "one", "two")
+		}, func() bool { return m.node("lib/one") == two && m.node("lib/two") == one }},
+		{"rename", func(h fuse.InHeader) (uint64, fuse.Status) {
+			in := fuse.RenameIn{InHeader: h, Newdir: lib}
+			return 0, m.Rename(nil, &in, "site", "etis")
+		}, func() bool { return m.node("lib/etis") != 0 && m.node("lib/site") == 0 }},
+		{"unlink", func(h fuse.InHeader) (uint64, fuse.Status) {
+			return 0, m.Unlink(nil, &h, "one")
+		}, func() bool { return m.node("lib/one") == 0 }},
+		{"rmdir", func(h fuse.InHeader) (uint64, fuse.Status) {
+			return 0, m.Rmdir(nil, &h, "dir")
+		}, func() bool { return m.node("lib/dir") == 0 }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			h := m.header(lib)
+			id, s := test.send(h)
+			if s != fuse.OK || !test.ok() {
+				t.Fatalf("first time: %v", s)
+			}
+			m.takeover()
+			h.Unique |= resent
+			if again, s := test.send(h); s != fuse.OK || again != id || !test.ok() {
+				t.Errorf("resent: %v, node %x, the first time %x", s, again, id)
+			}
+		})
+	}
+}
+
+func TestListingGoesOnWhileNamesGo(t *testing.T) {
+	m := newMachine(t)
+	m.must1(m.mkdir("many"))
+	const n = 300
+	for i := range n {
+		m.must1(m.create(fmt.Sprintf("many/%d", i)))
+	}
+	dir := m.node("many")
+	removed := 0
+	for off := uint64(0); ; {
+		out := fuse.NewDirEntryList(make([]byte, page), off)
+		if s := m.ReadDir(nil, &fuse.ReadIn{InHeader: m.header(dir), Offset: off}, out); s != fuse.OK {
+			t.Fatal(s)
+		}
+		entries, err := fuse.ParseDirEntries(out.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name, ".") {
+				continue
+			}
+			m.must(m.unlink("many/" + e.Name))
+			removed++
+		}
+		m.must1(m.create(fmt.Sprintf("many/more%d", off))) // may be listed or not
+		off = out.Offset
+	}
+	if removed < n {
+		t.Errorf("%d of %d names were listed", removed, n)
+	}
+}
+
+func TestListingKeepsNoDeadNames(t *testing.T) {
+	m := newMachine(t)
+	m.must1(m.mkdir("d"))
+	for i := range 1000 {
+		p := fmt.Sprintf("d/%d", i)
+		m.must1(m.create(p))
+		m.must(m.unlink(p))
+	}
+	if n := len(m.nodes[m.node("d")].listing.fresh); n > 2*mostDead {
+		t.Errorf("%d names of an empty directory are kept", n)
+	}
+}
+
+func TestReadDirPlusCounts(t *testing.T) {
+	m := newMachine(t)
+	m.must1(m.create("lib/site/pkg/new"))
+	out := fuse.NewDirEntryList(make([]byte, 1<<16), 0)
+	if s := m.ReadDirPlus(nil, &fuse.ReadIn{InHeader: m.header(m.node("lib/site/pkg"))}, out); s != fuse.OK {
+		t.Fatal(s)
+	}
+	entries, outs, err := fuse.ParseDirLookupEntries(out.Bytes())
+	if err != nil || len(entries) != 2+4 {
+		t.Fatalf("%d entries, %v", len(entries), err)
+	}
+	for i, e := range entries {
+		id := outs[i].NodeId
+		if strings.HasPrefix(e.Name, ".") {
+			if id != 0 {
+				t.Errorf("%q has a node", e.Name)
+			}
+			continue
+		}
+		if id != e.Ino || outs[i].Attr.Ino != id || outs[i].EntryValid != forever || !m.seen.known(id) {
+			t.Errorf("%q: node %x, inode %x, attributes of %x", e.Name, id, e.Ino, outs[i].Attr.Ino)
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package overlay
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/sitefs/sitefs/fusefs/upper"
+)
+
+// capability is the attribute that gives a program privileges (capabilities(7)).
+const capability = "security.capability"
+
+// maxRecordedXattrs bounds the extended attributes of a node that a record holds, in
+// bytes: what xattr(7) says a list of names or one value can have.
+const maxRecordedXattrs = 64 << 10
+
+// keepsXattr reports whether a node can have an extended attribute: those of users, and
+// what gives a program privileges. ACLs are refused, as the kernel would have to know
+// them to keep them, and so are trusted ones, which only the machine's root may set.
+func keepsXattr(name string) bool {
+	return strings.HasPrefix(name, "user.") || name == capability
+}
+
+// GetXAttr returns the size of an extended attribute, and fills dest if there is
+// any.
+func (f *FS) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+	if !keepsXattr(name) {
+		return 0, fuse.Status(syscall.EOPNOTSUPP)
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	n := f.nodes[in.NodeId]
+	switch {
+	case n == nil:
+		return 0, fuse.ENODATA
+	case n.real:
+		value, err := f.dir.Getxattr(f.path(n), name)
+		if err != nil {
+			return 0, f.errno("reading an extended attribute", err)
+		}
+		return give(dest, value)
+	case n.record != nil:
+		if value, ok := n.record.Xattrs[name]; ok {
+			return give(dest, value)
+		}
+	}
+	return 0, fuse.ENODATA
+}
+
+// ListXAttr returns the size of the list of names, and fills dest if there is any.
+func (f *FS) ListXAttr(_ <-chan struct{}, in *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	var names []string
+	switch n := f.nodes[in.NodeId]; {
+	case n == nil:
+	case n.real:
+		var err error
+		if names, err = f.dir.Listxattr(f.path(n)); err != nil {
+			return 0, f.errno("listing extended attributes", err)
+		}
+	case n.record != nil:
+		for name := range n.record.Xattrs {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+	}
+	var list []byte
+	for _, name := range names {
+		if keepsXattr(name) {
+			list = append(append(list, name...), 0)
+		}
+	}
+	return give(dest, list)
+}
+
+// give fills dest, which a caller who asks for the size alone leaves empty.
+func give(dest, value []byte) (uint32, fuse.Status) {
+	if len(value) > len(dest) {
+		return uint32(len(value)), fuse.ERANGE
+	}
+	return uint32(copy(dest, value)), fuse.OK
+}
+
+// SetXAttr sets an extended attribute. Asked again after a death it finds its own
+// and changes nothing.
+func (f *FS) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, data []byte) fuse.Status {
+	flags := int(in.Flags)
+	if in.Unique&resent != 0 {
+		flags = 0
+	}
+	set := func(at string) error { return f.dir.Setxattr(at, name, data, flags) }
+	return f.changeXattr(in.NodeId, name, set, func(r *upper.Record) error {
+		_, has := r.Xattrs[name]
+		switch {
+		case has && flags&unix.XATTR_CREATE != 0:
+			return syscall.EEXIST
+		case !has && flags&unix.XATTR_REPLACE != 0:
+			return syscall.ENODATA
+		case r.Xattrs == nil:
+			r.Xattrs = make(map[string][]byte)
+		}
+		r.Xattrs[name] = slices.Clone(data)
+		if sizeOf(r.Xattrs) > maxRecordedXattrs {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+}
+
+// sizeOf returns how many bytes extended attributes have.
+func sizeOf(xattrs map[string][]byte) (n int) {
+	for name, value := range xattrs {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
+// RemoveXAttr removes an extended attribute. Asked again after a death it may have
+// done so.
+func (f *FS) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	remove := func(at string) error { return f.dir.Removexattr(at, name) }
+	s := f.changeXattr(in.NodeId, name, remove, func(r *upper.Record) error {
+		if _, has := r.Xattrs[name]; !has {
+			return syscall.ENODATA
+		}
+		delete(r.Xattrs, name)
+		return nil
+	})
+	if s == fuse.ENODATA && in.Unique&resent != 0 {
+		return fuse.OK
+	}
+	return s
+}
+
+// changeXattr changes what is in DIR by change, or what is recorded by record.
+func (f *FS) changeXattr(id uint64, name string, change func(at string) error, record func(*upper.Record) error) fuse.Status {
+	if !keepsXattr(name) {
+		return fuse.Status(syscall.EOPNOTSUPP)
+	}
+	n, err := f.object(id)
+	if err != nil {
+		return f.lowerStatus("changing an extended attribute", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n.isDir() && !n.real {
+		p := f.plan()
+		p.real(n)
+		if s := f.do(0, "changing a directory", p, nil); s != fuse.OK {
+			return s
+		}
+	}
+	if n.real {
+		if err := change(f.path(n)); err != nil {
+			return f.errno("changing an extended attribute", err)
+		}
+		return fuse.OK
+	}
+	if err := f.mayRecord(name); err != nil {
+		return f.errno("changing an extended attribute", err)
+	}
+	r := copyRecord(n.record)
+	if err := record(&r); err != nil {
+		return f.errno("changing an extended attribute", err)
+	}
+	return f.setRecord(n, r)
+}
+
+// mayRecord says whether a file in DIR could have an attribute, as the file will once
+// it is copied up.
+func (f *FS) mayRecord(name string) error {
+	if name == capability && !f.privileged() {
+		return syscall.EPERM
+	}
+	if _, err := f.dir.Getxattr(".", name); errors.Is(err, syscall.EOPNOTSUPP) {
+		return err
+	}
+	return nil
+}
