@@ -33,6 +33,7 @@ var roles = map[string]func(arg string) error{
 	"work":      work,
 	"companion": companion,
 	"stat":      statAll,
+	"write":     write,
 }
 
 func TestMain(m *testing.M) {
@@ -72,18 +73,23 @@ type serverConfig struct {
 	Fail   string // how to go wrong
 	Gate   string // a FIFO that somebody opens before the server goes on
 
-	Companion []string      // its command; the status shows its report
-	Poison    bool          // see poisoned
-	Refuse    string        // a file: while it is there, workers refuse with what it says
-	Place     string        // a file: while it is empty nothing can be served; see placed
-	Paths     bool          // the worker tells those of its nodes
-	Limit     uint64        // of the server's descriptors; 0: as it is
-	NoResend  bool          // the kernel sends no request again
-	Idle      string        // a file that the worker makes when it is at rest
-	Patience  time.Duration // with a worker that hangs
-	DieAt     string        // when the first worker is killed, which leaves Marker
-	Marker    string
-	Bytecode  json.RawMessage `json:",omitempty"` // what the status shows
+	Companion []string // its command; the status shows its report
+	Poison    bool     // see poisoned
+	Refuse    string   // a file: while it is there, workers refuse with what it says
+	Place     string   // a file: while it is empty nothing can be served; see placed
+	Paths     bool     // the worker tells those of its nodes
+	Upper     string   // a folder that is served for writing; see changeable
+	Lock      string   // a file that is locked while there is the mount
+	// RefuseTurn is a file: while it is there, workers refuse when it is their turn with
+	// what it says.
+	RefuseTurn string
+	Limit      uint64        // of the server's descriptors; 0: as it is
+	NoResend   bool          // the kernel sends no request again
+	Idle       string        // a file that the worker makes when it is at rest
+	Patience   time.Duration // with a worker that hangs
+	DieAt      string        // when the first worker is killed, which leaves Marker
+	Marker     string
+	Bytecode   json.RawMessage `json:",omitempty"` // what the status shows
 }
 
 func serve(arg string) error {
@@ -116,6 +122,9 @@ func serve(arg string) error {
 	}
 	c.Config.Worker = []string{exe, "work", arg}
 	c.Config.Companion = c.Companion
+	if c.Lock != "" {
+		c.Config.Files = func() ([]*os.File, error) { return lockFiles(c.Lock) }
+	}
 	mount.SetPatience(&c.Config, c.Patience)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -145,6 +154,9 @@ func work(arg string) error {
 			if reason, err := os.ReadFile(c.Refuse); err == nil {
 				return mount.Worker{}, errors.New(string(reason))
 			}
+		}
+		if c.Upper != "" {
+			return newChangeable(c, s)
 		}
 		fs, err := newView(c)
 		if err != nil {
