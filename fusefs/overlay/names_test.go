@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/manifest/tree"
 )
@@ -152,7 +151,7 @@ func (m *machine) run(r *rand.Rand, n int) {
 					wanted = syscall.EINVAL
 				}
 			}
-			if e = m.rename(a, b, unix.RENAME_EXCHANGE); e == 0 && want[a] != want[b] {
+			if e = m.rename(a, b, exchange); e == 0 && want[a] != want[b] {
 				want.move(a, "\x00")
 				want.move(b, a)
 				want.move("\x00", b)
@@ -377,7 +376,7 @@ func TestResentIsNotRepeated(t *testing.T) {
 			return out.NodeId, s
 		}, func() bool { return len(m.orphans()) == 1 }},
 		{"exchange", func(h fuse.InHeader) (uint64, fuse.Status) {
-			in := fuse.RenameIn{InHeader: h, Newdir: lib, Flags: unix.RENAME_EXCHANGE}
+			in := fuse.RenameIn{InHeader: h, Newdir: lib, Flags: exchange}
 			return 0, m.Rename(nil, &in, "one", "two")
 		}, func() bool { return m.node("lib/one") == two && m.node("lib/two") == one }},
 		{"rename", func(h fuse.InHeader) (uint64, fuse.Status) {
