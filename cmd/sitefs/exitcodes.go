@@ -6,6 +6,7 @@ import (
 
 	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
 	"github.com/sitefs/sitefs/fusefs/mount"
+	"github.com/sitefs/sitefs/fusefs/upper"
 	"github.com/sitefs/sitefs/manifest/interp"
 	"github.com/sitefs/sitefs/manifest/lock"
 	"github.com/sitefs/sitefs/manifest/wheel"
@@ -36,13 +37,15 @@ var exitCodes = []struct {
 	{8, "no space left in the store", is(store.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT)},
 	{9, "this machine or container can't mount", is(mount.ErrNoFUSE)},
 	{10, "the directory can't be mounted on", is(mount.ErrMountPoint)},
-	{11, "the environment is in use", is(mount.ErrBusy, mount.ErrInUse)},
+	{11, "the environment, or its overlay, is in use", is(mount.ErrBusy, mount.ErrInUse, upper.ErrLocked)},
 	{12, "nothing is mounted there", is(mount.ErrNotMounted)},
 	{13, "distributions collide, and --strict forbids it", is(session.ErrCollision)},
 	{14, "neither uv nor pip is there to resolve requirements", is(resolve.ErrNoResolver)},
 	{15, "a server can't be reached", is(fetch.ErrGaveUp, resolve.ErrUnreachable)},
 	{16, "the directory is not replaced: something in it would be lost", is(materialize.ErrDest)},
 	{17, "the link mode can't be used between these file systems", is(materialize.ErrMode)},
+	{18, "the directory can't be an overlay's", is(session.ErrOverlay)},
+	{19, "the overlay was made over another environment", is(upper.ErrBase)},
 
 	// Of several findings of verify the first one here is told.
 	{20, "verify: files are missing", is(verify.ErrMissing)},

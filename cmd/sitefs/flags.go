@@ -141,18 +141,19 @@ func registerKeep(c *cobra.Command, keep *time.Duration) {
 	c.Flags().DurationVar(keep, "keep", defaultKeep, "how `LONG` the mount stays warm after its last use, 0 = gone at once (SITEFS_KEEP)")
 }
 
-// keepFromEnv applies SITEFS_KEEP where the flag isn't given.
-func keepFromEnv(c *cobra.Command, keep *time.Duration) error {
+// keepFromEnv applies SITEFS_KEEP where the flag isn't given, and reports whether one
+// of the two is.
+func keepFromEnv(c *cobra.Command, keep *time.Duration) (named bool, err error) {
 	value := os.Getenv("SITEFS_KEEP")
 	if value == "" || c.Flags().Changed("keep") {
-		return nil
+		return c.Flags().Changed("keep"), nil
 	}
 	d, err := time.ParseDuration(value)
 	if err != nil {
-		return usageError{fmt.Errorf("SITEFS_KEEP is %q, want a duration such as 10m", value)}
+		return false, usageError{fmt.Errorf("SITEFS_KEEP is %q, want a duration such as 10m", value)}
 	}
 	*keep = d
-	return nil
+	return true, nil
 }
 
 // defaultVenv is the environment of a verb that none is named for.

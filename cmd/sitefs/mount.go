@@ -15,6 +15,7 @@ import (
 // mounting is what `sitefs mount` is told.
 type mounting struct {
 	environment
+	layer   layer
 	options session.MountOptions
 	owner   session.Owner
 	watch   bool
@@ -30,7 +31,7 @@ func newMount() *cobra.Command {
 	var m mounting
 	var all bool
 	c := &cobra.Command{
-		Use:   "mount [-r LOCK]… [--with REQ]… [VENV]",
+		Use:   "mount [-r LOCK]… [--with REQ]… [--overlay DIR] [VENV]",
 		Short: "Mount an environment on a directory, .venv by default",
 		Long: `Mounts the environment of a lock file or of some requirements on VENV, .venv by
 default, and returns when it is ready. It stays until ` + "`sitefs umount`" + `.
@@ -40,6 +41,12 @@ look into it. Three ways lead out of that. With the line user_allow_other in
 /etc/fuse.conf, which root puts there, --allow-other lets everybody in. Root may
 mount with --allow-other as it is. And a service or a container can mount the
 environment itself, as the user that it runs as, from the same lock file.
+
+It is read-only. With --overlay DIR it can be written to, by pip too, and what is
+changed is kept in DIR, which one mount at a time may have. DIR is an ordinary
+directory, in the form of a layer of a container image: touch it only while it is not
+mounted. Mounted without --overlay, or with another one, the environment shows
+nothing of what is in DIR. Nothing of it gets into the store.
 
 After a restart of the machine --all mounts again what was mounted; --persist has
 systemd do that when you log in, or when the machine starts if ` + "`loginctl enable-linger`" + `
@@ -66,6 +73,7 @@ says so.`,
 
 func (m *mounting) register(c *cobra.Command) {
 	m.environment.register(c)
+	m.layer.register(c)
 	m.owner = session.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
 	f := c.Flags()
 	f.StringVar(&m.options.Prefix, "prefix", "", "the `PATH` at which the environment is seen, where that is not VENV (a container)")
@@ -92,6 +100,10 @@ func (m *mounting) check(c *cobra.Command) error {
 	case m.watch && len(m.request.Locks) == 0:
 		return usageError{errors.New("--watch follows lock files: name one with -r")}
 	}
+	if err := m.layer.apply(c, &m.environment); err != nil {
+		return err
+	}
+	m.options.Overlay, m.options.Rebase = m.layer.overlay, m.layer.rebase
 	if c.Flags().Changed("uid") || c.Flags().Changed("gid") {
 		m.options.Owner = &m.owner
 	}

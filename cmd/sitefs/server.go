@@ -32,6 +32,8 @@ func newServer() *cobra.Command {
 	f.BoolVar(&server.AllowOther, "allow-other", false, "")
 	f.StringVar(&server.PythonFile, "python-file", "", "")
 	f.StringVar(&server.Info, "info", "{}", "")
+	f.BoolVar(&server.Scratch, "scratch", false, "")
+	f.StringVar(&server.Stands, "stands", "", "")
 	return c
 }
 
@@ -56,6 +58,8 @@ func registerWorker(c *cobra.Command, w *session.Worker) {
 	f.StringVar(&w.Layout, "layout", session.LayoutVenv, "")
 	f.Uint32Var(&w.UID, "uid", uint32(os.Getuid()), "")
 	f.Uint32Var(&w.GID, "gid", uint32(os.Getgid()), "")
+	f.StringVar(&w.Overlay, "overlay", "", "")
+	f.BoolVar(&w.Rebase, "rebase", false, "")
 }
 
 // newHost returns the hidden verb that compiles for a mount.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -10,21 +9,19 @@ import (
 )
 
 func newShell() *cobra.Command {
-	var flags environment
-	var keep time.Duration
+	var e entering
 	c := &cobra.Command{
-		Use:         "shell [-r LOCK]… [--with REQ]…",
+		Use:         "shell [-r LOCK]… [--with REQ]… [--overlay DIR | --scratch]",
 		Short:       "Start an interactive shell in an environment",
 		Long:        "Starts your shell ($SHELL) as `sitefs run` starts a command, with the\nenvironment activated behind your own start-up files.",
 		Args:        atMost(0),
 		Annotations: map[string]string{execsCommand: "yes"},
 		RunE: func(c *cobra.Command, _ []string) error {
-			return enter(c, &flags, keep, func(l *session.Lease) ([]string, []string, error) {
+			return e.run(c, func(l *session.Lease) ([]string, []string, error) {
 				return session.Shell(l.Prefix, os.Environ())
 			})
 		},
 	}
-	flags.register(c)
-	registerKeep(c, &keep)
+	e.register(c)
 	return c
 }

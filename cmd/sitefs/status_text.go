@@ -64,6 +64,12 @@ func describeMount(b *page, s mount.Status) {
 	}
 	b.line("tree", "%s", info.Tree)
 	b.line("from", "%s", info.Source)
+	switch {
+	case info.Scratch:
+		b.line("overlay", "for one run: changes go with the mount")
+	case info.Overlay != "":
+		b.line("overlay", "%s", info.Overlay)
+	}
 	b.line("python", "%s", info.Python)
 	if info.PythonProblem != "" {
 		b.line("", "%s", info.PythonProblem)

@@ -7,11 +7,15 @@ import (
 )
 
 // rules are what is left to a worker: to read the store, to hold its lease there,
-// and to write the time of day into its log.
+// to write the time of day into its log, and to do as it likes in the overlay.
 func (v Worker) rules() confine.Rules {
-	return confine.Rules{
+	r := confine.Rules{
 		Read:   []string{v.Store, "/etc/localtime", "/usr/share/zoneinfo"},
 		Write:  []string{filepath.Join(v.Store, "leases"), filepath.Join(v.Store, "lock")},
 		Search: confine.NeedsSearch(v.Store),
 	}
+	if v.Overlay != "" {
+		r.Own = []string{v.Overlay}
+	}
+	return r
 }

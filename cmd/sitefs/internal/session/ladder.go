@@ -62,14 +62,17 @@ func (e *noNamespaceError) Error() string {
 
 // descend returns a lease of the best rung below those that need a right to
 // mount, which this machine refused for the reason given.
-func (s *Session) descend(ctx context.Context, env *Environment, refused error) (*Lease, error) {
-	lease, err := s.enterNamespace(ctx, env)
+func (s *Session) descend(ctx context.Context, env *Environment, o EnterOptions, refused error) (*Lease, error) {
+	lease, err := s.enterNamespace(ctx, env, o)
 	if err == nil {
 		return lease, s.sayOnce(rungNamespace, fmt.Sprintf("%v; the command runs in a user namespace, where sudo and other users' files don't work as usual: `sitefs run --help` tells more (said once)", refused))
 	}
 	var none *noNamespaceError
 	if !errors.As(err, &none) {
 		return nil, err
+	}
+	if o.Scratch || o.Overlay != "" {
+		return nil, fmt.Errorf("%w: %w; %w", errNeedsMount, refused, none)
 	}
 	s.Note(refused.Error())
 	s.Note(none.Error())

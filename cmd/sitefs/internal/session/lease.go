@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sitefs/sitefs/fusefs/mount"
+	"github.com/sitefs/sitefs/fusefs/upper"
 	"github.com/sitefs/sitefs/fusefs/view"
 	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/tree"
@@ -40,22 +41,64 @@ type Lease struct {
 	inside []string
 }
 
+// EnterOptions say how an environment is entered.
+type EnterOptions struct {
+	Keep time.Duration // how long the mount stays warm
+
+	// Overlay is the directory that changes go to. With Scratch there is one that goes
+	// with the command. Without either the environment is read-only.
+	Overlay string
+	Scratch bool
+
+	// Rebase puts the changes over the environment also if they were made over another one.
+	Rebase bool
+}
+
+// mount returns what is mounted for who enters so, in the place of its own for
+// the environment.
+func (o EnterOptions) mount(env *Environment) (m MountOptions, first string, err error) {
+	m = MountOptions{Layout: LayoutVenv, Overlay: o.Overlay, Rebase: o.Rebase, scratch: o.Scratch}
+	identity := env.identity
+	switch {
+	case o.Scratch:
+		identity += "\x00scratch"
+		m.Overlay, err = newScratch()
+	case o.Overlay != "":
+		identity += "\x00overlay\x00" + o.Overlay
+	}
+	if err == nil {
+		first, err = place(env.Name, identity)
+	}
+	return m, first, err
+}
+
 // Enter returns a lease on the environment, by the best way that this machine
 // allows, or by the one that the user has named.
-func (s *Session) Enter(ctx context.Context, env *Environment, keep time.Duration) (*Lease, error) {
+func (s *Session) Enter(ctx context.Context, env *Environment, o EnterOptions) (*Lease, error) {
 	rung, err := forcedRung()
 	if err != nil {
 		return nil, err
 	}
+	if err := SweepScratches(ctx); err != nil {
+		s.Warn(fmt.Sprintf("what is left of overlays for one run can't be removed: %v", err))
+	}
+	if o.Overlay != "" {
+		if o.Overlay, err = s.resolved(o.Overlay); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrOverlay, err)
+		}
+	}
 	switch rung {
 	case rungNamespace:
-		return s.enterNamespace(ctx, env)
+		return s.enterNamespace(ctx, env, o)
 	case rungCopy:
+		if o.Scratch || o.Overlay != "" {
+			return nil, fmt.Errorf("%w: %s is %q", errNeedsMount, rungVar, rung)
+		}
 		return s.enterCopy(ctx, env)
 	}
-	lease, err := s.enterMount(ctx, env, keep)
+	lease, err := s.enterMount(ctx, env, o)
 	if rung == "" && errors.Is(err, mount.ErrNoFUSE) {
-		return s.descend(ctx, env, err)
+		return s.descend(ctx, env, o, err)
 	}
 	return lease, err
 }
@@ -63,14 +106,14 @@ func (s *Session) Enter(ctx context.Context, env *Environment, keep time.Duratio
 // enterMount returns a lease on the environment's own mount, which is mounted if
 // it isn't yet. While another tree is in use there, the environment is mounted
 // beside it.
-func (s *Session) enterMount(ctx context.Context, env *Environment, keep time.Duration) (*Lease, error) {
-	first, err := place(env.Name, env.identity)
+func (s *Session) enterMount(ctx context.Context, env *Environment, o EnterOptions) (*Lease, error) {
+	m, first, err := o.mount(env)
 	if err != nil {
 		return nil, err
 	}
 	for n := 1; ; n++ {
 		dir := sibling(first, n)
-		want, err := s.want(env, dir, MountOptions{Layout: LayoutVenv}, keep)
+		want, undo, err := s.want(ctx, env, dir, m, o.Keep)
 		if err != nil {
 			return nil, err
 		}
@@ -80,7 +123,7 @@ func (s *Session) enterMount(ctx context.Context, env *Environment, keep time.Du
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, undo())
 		}
 		if dead {
 			s.revived(dir)
@@ -100,6 +143,9 @@ type Server struct {
 	AllowOther bool   // see mount.Config
 	PythonFile string // of the interpreter, see fileOf
 	Info       string // JSON, see Info
+
+	Scratch bool   // the overlay is made for the mount, and goes with it
+	Stands  string // tells the directory of another overlay from another one in its place
 }
 
 // ServerVerb is the name of the verb that a mount's supervisor runs as.
@@ -111,6 +157,9 @@ type Worker struct {
 	Prefix   string
 	Layout   string
 	UID, GID uint32 // the files' owner
+
+	Overlay string // the directory that changes go to; "" is a read-only mount
+	Rebase  bool   // takes an overlay that was made over another tree
 }
 
 // WorkerVerb is the name of the verb that a mount's worker runs as.
@@ -124,43 +173,67 @@ type Info struct {
 	Tree   string `json:"tree"`
 	Store  string `json:"store"`
 
+	Overlay string `json:"overlay,omitempty"` // the directory that changes go to
+	Scratch bool   `json:"scratch,omitempty"` // it goes with the mount
+
 	PythonFile    string `json:"python_file,omitempty"`    // the interpreter's when it was mounted
 	PythonProblem string `json:"python_problem,omitempty"` // what is wrong with it now; see [Examine]
 }
 
-// want returns the mount of env on dir.
-func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.Duration) (mount.Want, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return mount.Want{}, fmt.Errorf("find the program to serve with: %w", err)
+// want returns the mount of env on dir, and what takes back that an overlay's
+// directory was made for it.
+func (s *Session) want(ctx context.Context, env *Environment, dir string, o MountOptions, keep time.Duration) (w mount.Want, undo func() error, err error) {
+	if o.Prefix == "" {
+		o.Prefix = dir
 	}
+	if err := checkPrefix(o.Prefix); err != nil {
+		return w, nil, err
+	}
+	var u upperDir
+	switch {
+	case o.scratch:
+		u.path = o.Overlay
+	case o.Overlay != "":
+		if u, err = s.openUpper(ctx, env, dir, &o); err != nil {
+			return w, nil, err
+		}
+	}
+	server, err := s.server(env, dir, u, o, keep)
+	if err != nil {
+		return w, nil, errors.Join(err, u.undo())
+	}
+	w, err = server.want()
+	if err != nil {
+		return w, nil, errors.Join(err, u.undo())
+	}
+	return w, u.undo, nil
+}
+
+// server returns what the server of env on dir is told.
+func (s *Session) server(env *Environment, dir string, u upperDir, o MountOptions, keep time.Duration) (v Server, err error) {
 	info, err := json.Marshal(Info{
 		Name: env.Name, Source: env.Source, Python: env.Python, Tree: env.Tree.String(), Store: s.Store.Dir(),
+		Overlay: u.path, Scratch: o.scratch,
 		PythonFile: env.File,
 	})
 	if err != nil {
-		return mount.Want{}, err
-	}
-	prefix := o.Prefix
-	if prefix == "" {
-		prefix = dir
-	}
-	if err := checkPrefix(prefix); err != nil {
-		return mount.Want{}, err
+		return v, err
 	}
 	rung := o.rung
 	if rung == "" {
 		if rung, err = mountRung(); err != nil {
-			return mount.Want{}, err
+			return v, err
 		}
 	}
-	server := Server{
+	v = Server{
 		Worker: Worker{
-			Host:   Host{Store: s.Store.Dir(), Tree: env.Tree.String(), Python: env.Python, Code: env.Code},
-			Prefix: prefix,
-			Layout: o.Layout,
-			UID:    uint32(os.Getuid()),
-			GID:    uint32(os.Getgid()),
+			Host:    Host{Store: s.Store.Dir(), Tree: env.Tree.String(), Python: env.Python, Code: env.Code},
+			Prefix:  o.Prefix,
+			Layout:  o.Layout,
+			UID:     uint32(os.Getuid()),
+			GID:     uint32(os.Getgid()),
+			Overlay: u.path,
+			Rebase:  o.Rebase,
 		},
 		Dir:        dir,
 		Keep:       keep,
@@ -168,27 +241,42 @@ func (s *Session) want(env *Environment, dir string, o MountOptions, keep time.D
 		AllowOther: o.AllowOther,
 		PythonFile: env.File,
 		Info:       string(info),
+		Scratch:    o.scratch,
+		Stands:     u.stands,
 	}
 	if o.Owner != nil {
-		server.UID, server.GID = o.Owner.UID, o.Owner.GID
+		v.UID, v.GID = o.Owner.UID, o.Owner.GID
+	}
+	return v, nil
+}
+
+// want returns the mount that v serves.
+func (v Server) want() (mount.Want, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return mount.Want{}, fmt.Errorf("find the program to serve with: %w", err)
 	}
 	return mount.Want{
-		Dir:    dir,
-		Tree:   server.name(),
-		Keep:   keep,
-		Rung:   rung,
-		Server: append([]string{exe, ServerVerb}, server.arguments()...),
+		Dir:    v.Dir,
+		Tree:   v.name(),
+		Keep:   v.Keep,
+		Rung:   v.Rung,
+		Server: append([]string{exe, ServerVerb}, v.arguments()...),
 	}, nil
 }
 
 // flags returns the flags of the verb.
 func (w Worker) flags() []string {
-	return append(w.Host.flags(),
+	flags := append(w.Host.flags(),
 		"--layout", w.Layout,
 		"--prefix", w.Prefix,
 		"--uid", strconv.Itoa(int(w.UID)),
 		"--gid", strconv.Itoa(int(w.GID)),
 	)
+	if w.Overlay != "" {
+		flags = append(flags, "--overlay", w.Overlay, "--rebase="+strconv.FormatBool(w.Rebase))
+	}
+	return flags
 }
 
 // arguments returns the flags of the verb and its argument.
@@ -196,6 +284,9 @@ func (v Server) arguments() []string {
 	args := append(v.Worker.flags(), "--keep", v.Keep.String(), "--rung", v.Rung, "--python-file", v.PythonFile, "--info", v.Info)
 	if v.AllowOther {
 		args = append(args, "--allow-other")
+	}
+	if v.Overlay != "" {
+		args = append(args, "--scratch="+strconv.FormatBool(v.Scratch), "--stands", v.Stands)
 	}
 	return append(args, v.Dir)
 }
@@ -226,6 +317,9 @@ func (v Server) name() string {
 	if v.PythonFile != "" {
 		name += " on " + v.PythonFile
 	}
+	if v.Overlay != "" {
+		name += " with " + v.Overlay + " " + v.Stands
+	}
 	return name
 }
 
@@ -236,7 +330,7 @@ func (v Server) Serve(ctx context.Context) error {
 	if err != nil {
 		return mount.Fail(fmt.Errorf("find the program to serve with: %w", err))
 	}
-	return mount.Serve(ctx, mount.Config{
+	err = mount.Serve(ctx, mount.Config{
 		Dir:        v.Dir,
 		Tree:       v.name(),
 		Worker:     append([]string{exe, WorkerVerb}, v.Worker.flags()...),
@@ -245,9 +339,39 @@ func (v Server) Serve(ctx context.Context) error {
 		Rung:       v.Rung,
 		AllowOther: v.AllowOther,
 		RemoveDir:  filepath.Base(filepath.Dir(v.Dir)) == envFolder,
-		Avoid:      []string{v.Store},
+		Avoid:      v.avoid(),
 		Info:       json.RawMessage(v.Info),
+		Writable:   v.Overlay != "",
+		Files:      v.lock,
 	})
+	if v.Scratch { // of a mount that another process has by now it stays
+		_, rerr := removeScratch(v.Overlay)
+		err = errors.Join(err, rerr)
+	}
+	return err
+}
+
+func (v Server) avoid() []string {
+	if v.Overlay == "" {
+		return []string{v.Store}
+	}
+	return []string{v.Store, v.Overlay}
+}
+
+// lock returns what keeps others from mounting the overlay.
+func (v Server) lock() ([]*os.File, error) {
+	if v.Overlay == "" {
+		return nil, nil
+	}
+	take := upper.Lock
+	if v.Scratch {
+		take = makeScratch
+	}
+	f, err := take(v.Overlay)
+	if err != nil {
+		return nil, err
+	}
+	return []*os.File{f}, nil
 }
 
 // Serve answers the kernel until the mount goes or another worker takes over. It
@@ -287,27 +411,38 @@ func (v Worker) open(s mount.Session) (w mount.Worker, lease *store.Lease, err e
 	if err != nil {
 		return w, nil, errors.Join(err, lease.Close())
 	}
-	fs, err := v.view(st, d, code)
+	t, err := st.OpenTree(d, v.Prefix)
 	if err != nil {
 		return w, nil, errors.Join(err, lease.Close())
 	}
-	return mount.Worker{
-		FS:        fs,
+	lower, err := v.view(t, st, code)
+	if err != nil {
+		return w, nil, errors.Join(err, lease.Close())
+	}
+	w = mount.Worker{
+		FS:        lower,
 		Report:    func() json.RawMessage { return bytecodeStatus(code) },
-		LastError: fs.LastError,
+		LastError: lower.LastError,
 		Lost:      st.Displaced,
 		Idle:      st.Release,
-		Describe:  fs.Path,
-	}, lease, nil
+		Describe:  lower.Path,
+	}
+	if v.Overlay == "" {
+		return w, lease, nil
+	}
+	fs, err := v.overlay(t, lower, s)
+	if err != nil {
+		return w, nil, errors.Join(err, lease.Close())
+	}
+	w.FS, w.LastError, w.Describe = fs, fs.LastError, fs.Path
+	w.Idle = func() error { return errors.Join(st.Release(), fs.Idle()) }
+	return w, lease, nil
 }
 
-func (v Worker) view(st *store.Store, d digest.Digest, code view.Bytecode) (*view.FS, error) {
-	t, err := st.OpenTree(d, v.Prefix)
-	if err != nil {
-		return nil, err
-	}
+func (v Worker) view(t *tree.Tree, st *store.Store, code view.Bytecode) (*view.FS, error) {
 	o := view.Options{UID: v.UID, GID: v.GID, Bytecode: code}
 	if v.Layout == LayoutSitePackages {
+		var err error
 		if o.Dir, err = sitePackages(t); err != nil {
 			return nil, err
 		}

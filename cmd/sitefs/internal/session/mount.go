@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -28,7 +29,13 @@ type MountOptions struct {
 	// With "" nothing is put there, and MountAll knows nothing of the mount.
 	Command string
 
-	rung string // as mount.Config has it; "" is what the user named, if anything
+	// Overlay is the directory that changes go to, "" for a read-only mount. Rebase
+	// takes changes that were made over another tree.
+	Overlay string `json:",omitempty"`
+	Rebase  bool   `json:"-"`
+
+	scratch bool   // Overlay is none yet, and goes with the mount
+	rung    string // as mount.Config has it; "" is what the user named, if anything
 }
 
 // An Owner is who files belong to.
@@ -41,11 +48,18 @@ func (s *Session) Mount(ctx context.Context, env *Environment, dir string, o Mou
 	if target, err := os.Readlink(dir); err == nil {
 		return fmt.Errorf("%w: %q is a symbolic link to %q: name that directory, or remove the link", mount.ErrMountPoint, dir, target)
 	}
-	want, err := s.want(env, dir, o, 0)
+	if o.Overlay != "" {
+		var err error
+		if o.Overlay, err = s.resolved(o.Overlay); err != nil {
+			return fmt.Errorf("%w: %w", ErrOverlay, err)
+		}
+	}
+	want, undo, err := s.want(ctx, env, dir, o, 0)
 	if err != nil {
 		return err
 	}
 	if err := s.mount(ctx, want, o); err != nil {
+		err = errors.Join(err, undo())
 		if o.AllowOther && errors.Is(err, mount.ErrNoFUSE) && strings.Contains(err.Error(), fuseOption) {
 			err = fmt.Errorf("%w: %s", err, allowOtherHelp)
 		}
@@ -76,7 +90,7 @@ func (s *Session) mount(ctx context.Context, want mount.Want, o MountOptions) er
 	if err == nil && status.State != mount.StateDead {
 		err = mount.Hold(ctx, want)
 		if errors.Is(err, mount.ErrInUse) {
-			err = s.replace(ctx, want)
+			err = s.replace(ctx, status, want, o)
 		}
 		return err
 	}
@@ -95,8 +109,19 @@ func (s *Session) mount(ctx context.Context, want mount.Want, o MountOptions) er
 	return nil
 }
 
-// replace mounts in the place of another environment.
-func (s *Session) replace(ctx context.Context, want mount.Want) error {
+// replace mounts in the place of another environment, whose status is given. One
+// with the same overlay has to end first: it would go on with what runs in it.
+func (s *Session) replace(ctx context.Context, status mount.Status, want mount.Want, o MountOptions) error {
+	var old Info
+	if json.Unmarshal(status.Info, &old) == nil && old.Overlay != "" {
+		if old.Overlay != o.Overlay {
+			s.Note(fmt.Sprintf("what was changed in %s stays in the overlay %s", want.Dir, old.Overlay))
+		} else if err := mount.Unmount(ctx, want.Dir, false); err != nil && !errors.Is(err, mount.ErrNotMounted) {
+			return fmt.Errorf("another environment can't be put below the overlay %s while it is used: %w", o.Overlay, err)
+		} else {
+			return hold(ctx, want, o)
+		}
+	}
 	gap, err := mount.Switch(ctx, want)
 	if err == nil && gap > 0 {
 		s.Note(fmt.Sprintf("%s was not mounted for %s, between the old environment and the new", want.Dir, gap.Round(time.Millisecond)))

@@ -42,12 +42,13 @@ const mapMore = "--map-auto"
 // enterNamespace returns a lease whose command runs in a namespace that holds the
 // mount, which nobody else sees and which goes with the last of its processes. A
 // machine that doesn't let the user is a noNamespaceError.
-func (s *Session) enterNamespace(ctx context.Context, env *Environment) (*Lease, error) {
-	dir, err := place(env.Name, env.identity)
+func (s *Session) enterNamespace(ctx context.Context, env *Environment, o EnterOptions) (*Lease, error) {
+	m, dir, err := o.mount(env)
 	if err != nil {
 		return nil, err
 	}
-	want, err := s.want(env, dir, MountOptions{Layout: LayoutVenv, rung: mount.RungNamespace}, 0)
+	m.rung = mount.RungNamespace
+	want, _, err := s.want(ctx, env, dir, m, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sitefs/sitefs/fusefs/mount"
 	"github.com/sitefs/sitefs/manifest/lock"
 )
@@ -113,15 +111,10 @@ func lockStubs() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EINTR) {
-			return nil, errors.Join(fmt.Errorf("locking %q: %w", f.Name(), err), f.Close())
-		}
+	if err := flock(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking %q: %w", f.Name(), err), f.Close())
 	}
+	return func() { f.Close() }, nil
 }
 
 // readMark reads the marker. One that others left in a directory of sitefs's has
