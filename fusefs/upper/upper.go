@@ -37,6 +37,7 @@
 //
 //	FORMAT        "1\n"
 //	base          JSON, a [Base]: the tree that the layer was made over
+//	committed     the digest of a tree that the layer over its base was made, if it was
 //	lock          flock(2)ed by the session that has the directory open; the
 //	              process id of who took it, in decimal
 //	journal       see below

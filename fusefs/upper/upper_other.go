@@ -58,5 +58,9 @@ func (d *Dir) StageRecord(r Record) (path string, err error)             { retur
 func (d *Dir) Whiteout(dir, name string) (Step, error)                   { return Step{}, errUnsupported }
 func (d *Dir) Discard(staged string)                                     {}
 func (d *Dir) TrashPath() string                                         { return "" }
+func (d *Dir) Committed() (tree string, err error)                       { return "", errUnsupported }
+func (d *Dir) SetCommitted(tree string) error                            { return errUnsupported }
+func (d *Dir) Reset(base Base) error                                     { return errUnsupported }
+func (d *Dir) Revert(paths ...string) error                              { return errUnsupported }
 func (d *Dir) Orphans() ([]Orphan, error)                                { return nil, errUnsupported }
 func (d *Dir) RemoveOrphan(id uint64) error                              { return errUnsupported }

@@ -1,0 +1,99 @@
+package upper
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// topNames returns all names at the top of an upper directory but the side area's.
+func topNames(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Name() != SideDir {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// layered returns an upper directory with something of every kind at its top.
+func layered(t *testing.T) (*Dir, string) {
+	t.Helper()
+	dir := t.TempDir()
+	d := open(t, dir, Options{Base: Base{Tree: "old", Prefix: "/venv"}})
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), nil, 0o644), os.MkdirAll(filepath.Join(dir, "dir/below"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := d.Whiteout(".", "gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	staged, err := d.StageRecord(Record{Name: "moved", Lower: "was"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Do(0, nil, gone, Move(staged, RecordPath(".", "moved"))); err != nil {
+		t.Fatal(err)
+	}
+	return d, dir
+}
+
+// TestReset: an empty layer over another tree, in one step.
+func TestReset(t *testing.T) {
+	d, dir := layered(t)
+	if err := d.SetCommitted("new"); err != nil {
+		t.Fatal(err)
+	}
+	if tree, err := d.Committed(); tree != "new" || err != nil {
+		t.Errorf("committed is %q, %v", tree, err)
+	}
+	want := Base{Tree: "new", Prefix: "/venv"}
+	if err := d.Reset(want); err != nil {
+		t.Fatal(err)
+	}
+	if names := topNames(t, dir); len(names) > 0 {
+		t.Errorf("the layer still has %q", names)
+	}
+	if tree, err := d.Committed(); tree != "" || err != nil {
+		t.Errorf("committed is %q, %v, want nothing", tree, err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if again := open(t, dir, Options{Base: want}); again.Base() != want {
+		t.Errorf("the base is %+v, want %+v", again.Base(), want)
+	}
+}
+
+// TestRevert: some paths are as the lower has them again, all or none of them.
+func TestRevert(t *testing.T) {
+	d, dir := layered(t)
+	before := topNames(t, dir)
+	if err := d.Revert("file", "untouched"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("reverting what was not changed: %v", err)
+	}
+	if err := d.Revert("dir/untouched/below"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("reverting below what was not changed: %v", err)
+	}
+	if err := d.Revert(".wh.gone"); err == nil {
+		t.Error("a name of the format's own was reverted")
+	}
+	if after := topNames(t, dir); !slices.Equal(after, before) {
+		t.Errorf("a refused revert left %q of %q", after, before)
+	}
+	if err := d.Revert("file", "dir", "gone", "moved"); err != nil {
+		t.Fatal(err)
+	}
+	if names := topNames(t, dir); len(names) > 0 {
+		t.Errorf("the layer still has %q", names)
+	}
+}
