@@ -36,12 +36,6 @@ func setTime(dir int, name string, mtime int64) error {
 	return retry(func() error { return unix.UtimesNanoAt(dir, name, ts, unix.AT_SYMLINK_NOFOLLOW) })
 }
 
-// setFileTime is setTime for an open file.
-func setFileTime(fd int, mtime int64) error {
-	tv := []unix.Timeval{{Sec: mtime}, {Sec: mtime}}
-	return retry(func() error { return unix.Futimes(fd, tv) })
-}
-
 // write writes p or, without an error, the beginning of it.
 func write(fd int, p []byte) (n int, err error) {
 	err = retry(func() (err error) {

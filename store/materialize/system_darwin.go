@@ -35,6 +35,12 @@ func copyFileRange(int, int, int64) (int64, error) { return 0, unix.ENOSYS }
 // direct does nothing: whether F_NOCACHE pays has not been measured.
 func direct(int, bool) error { return unix.ENOTSUP }
 
+// setFileTime is setTime for an open file.
+func setFileTime(fd int, mtime int64) error {
+	tv := []unix.Timeval{{Sec: mtime}, {Sec: mtime}}
+	return retry(func() error { return unix.Futimes(fd, tv) })
+}
+
 func exchange(a, b string) error {
 	return unix.RenamexNp(a, b, unix.RENAME_SWAP)
 }

@@ -53,6 +53,12 @@ func direct(fd int, on bool) error {
 	})
 }
 
+// setFileTime is setTime for an open file. It needs Linux 5.8.
+func setFileTime(fd int, mtime int64) error {
+	ts := []unix.Timespec{{Sec: mtime}, {Sec: mtime}}
+	return retry(func() error { return unix.UtimesNanoAt(fd, "", ts, unix.AT_EMPTY_PATH) })
+}
+
 func exchange(a, b string) error {
 	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 }
