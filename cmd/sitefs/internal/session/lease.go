@@ -435,7 +435,6 @@ func (v Worker) open(s mount.Session) (w mount.Worker, lease *store.Lease, err e
 		return w, nil, errors.Join(err, lease.Close())
 	}
 	w.FS, w.LastError, w.Describe = fs, fs.LastError, fs.Path
-	w.Idle = func() error { return errors.Join(st.Release(), fs.Idle()) }
 	return w, lease, nil
 }
 
