@@ -11,8 +11,6 @@ import (
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-
-	"github.com/sitefs/sitefs/manifest/tree"
 )
 
 func TestUnchangedIsTheView(t *testing.T) {
@@ -54,9 +52,7 @@ func (o model) move(from, to string) {
 func TestNames(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			files := maps.Clone(lowerFiles)
-			delete(files, "lib/site/other/.wh.odd") // which is not like others
-			m := serveFiles(t, files)
+			m := serveFiles(t, ordinaryFiles())
 			m.run(rand.New(rand.NewPCG(seed, 0)), 300)
 		})
 	}
@@ -247,17 +243,11 @@ func TestLongNames(t *testing.T) {
 	}
 }
 
-// serveFiles serves a tree of files.
-func serveFiles(t *testing.T, files map[string]string) *machine {
-	t.Helper()
-	store := blobs(t.TempDir())
-	b := tree.NewBuilder("test")
-	for _, p := range slices.Sorted(maps.Keys(files)) {
-		if err := b.File(p, false, int64(len(files[p])), store.put(t, files[p])); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return serve(t, b, store)
+// ordinaryFiles returns the lower without the name that is not like others.
+func ordinaryFiles() map[string]string {
+	files := maps.Clone(lowerFiles)
+	delete(files, "lib/site/other/.wh.odd")
+	return files
 }
 
 func TestUnlinkedStaysUntilForgotten(t *testing.T) {

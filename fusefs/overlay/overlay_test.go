@@ -117,10 +117,16 @@ var lowerFiles = map[string]string{
 
 func newMachine(t testing.TB) *machine {
 	t.Helper()
+	return serveFiles(t, lowerFiles)
+}
+
+// serveFiles serves a tree of files, those in bin executable, and of a symbolic link.
+func serveFiles(t testing.TB, files map[string]string) *machine {
+	t.Helper()
 	store := blobs(t.TempDir())
 	b := tree.NewBuilder("test")
-	for _, path := range slices.Sorted(maps.Keys(lowerFiles)) {
-		content := lowerFiles[path]
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		content := files[path]
 		if err := b.File(path, strings.HasPrefix(path, "bin/"), int64(len(content)), store.put(t, content)); err != nil {
 			t.Fatal(err)
 		}
