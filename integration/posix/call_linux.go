@@ -302,3 +302,17 @@ func (c *C) changes(f func(), want map[string]change) {
 		equal(c, fmt.Sprintf("a new ctime of %q", name), !now.ctime.Equal(old[name].ctime), w.ctime)
 	}
 }
+
+// As calls f on a thread whose user and group are those.
+func As(uid, gid int, f func()) (err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if err = own(uid, gid); err == nil {
+			f()
+		}
+	}()
+	<-done
+	return err
+}

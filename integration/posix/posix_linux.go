@@ -65,6 +65,7 @@ type Place struct {
 	Others    bool // users other than the mount's can reach it
 	NoDevices bool // device files are refused with EPERM
 	NoACL     bool // access control lists are refused with EOPNOTSUPP
+	NoTrusted bool // so are attributes in trusted.
 
 	// Outside is a folder on another file system, for what has to fail then.
 	Outside string
