@@ -126,10 +126,10 @@ func (f *FS) stageContent(n *node, c *cut) (fd int, staged string, err error) {
 	if from >= 0 {
 		defer unix.Close(from)
 	}
-	if err := f.files.check("stage"); err != nil {
-		return -1, "", err
-	}
-	fd, staged, err = f.dir.StageFile(0o600)
+	err = f.files.call("stage", func() error {
+		fd, staged, err = f.dir.StageFile(0o600)
+		return err
+	})
 	if err != nil {
 		return -1, "", err
 	}
@@ -160,19 +160,13 @@ func (f *FS) stageContent(n *node, c *cut) (fd int, staged string, err error) {
 
 // datasync has what was written to a file reach the disk.
 func (s *files) datasync(fd int) error {
-	if err := s.check("fdatasync"); err != nil {
-		return err
-	}
-	return datasync(fd)
+	return s.call("fdatasync", func() error { return datasync(fd) })
 }
 
 // copyContent gives to, which is empty, at least the first size bytes of from: as a clone where
 // the pair of file systems can, or else what isn't a hole.
 func (s *files) copyContent(to, from int, size int64) error {
-	if err := s.check("clone"); err != nil {
-		return err
-	}
-	if err := clone(to, from); !unable(err) {
+	if err := s.call("clone", func() error { return clone(to, from) }); !unable(err) {
 		return err
 	}
 	for off := int64(0); off < size; {
@@ -224,10 +218,7 @@ func nextData(fd int, off, size int64) (start, end int64, err error) {
 // copyRange copies the bytes from start to end, in the kernel where it can.
 func (s *files) copyRange(to, from int, start, end int64) error {
 	for start < end {
-		if err := s.check("copy_file_range"); err != nil {
-			return err
-		}
-		n, err := copyFileRange(to, start, from, start, end-start)
+		n, err := s.copySome(to, start, from, start, end-start)
 		switch {
 		case unable(err):
 			return s.copyBytes(to, from, start, end)
@@ -239,6 +230,15 @@ func (s *files) copyRange(to, from int, start, end int64) error {
 		start += int64(n)
 	}
 	return nil
+}
+
+// copySome is copy_file_range(2).
+func (s *files) copySome(to int, toOff int64, from int, fromOff, size int64) (n int, err error) {
+	err = s.call("copy_file_range", func() error {
+		n, err = copyFileRange(to, toOff, from, fromOff, size)
+		return err
+	})
+	return n, err
 }
 
 // copyBuffer is how much is read at once where the kernel doesn't copy: large files

@@ -191,12 +191,14 @@ func (s *files) close() error {
 	return errors.Join(errs...)
 }
 
-// check makes a system call fail in tests.
-func (s *files) check(call string) error {
-	if s.fault == nil {
-		return nil
+// call makes a system call, unless a test makes it fail.
+func (s *files) call(name string, f func() error) error {
+	if s.fault != nil {
+		if err := s.fault(name); err != nil {
+			return err
+		}
 	}
-	return s.fault(call)
+	return f()
 }
 
 // file returns a descriptor of a file that is in DIR, which the caller gives back
@@ -220,17 +222,18 @@ func (f *FS) file(n *node, write bool) (*file, error) {
 
 // openUpper opens a file that is in DIR. For reading it asks for no more, as the
 // upper lends what a mode forbids its owner, which is a change of the inode.
-func (f *FS) openUpper(n *node, write bool) (int, error) {
-	if err := f.files.check("open"); err != nil {
-		return -1, err
-	}
+func (f *FS) openUpper(n *node, write bool) (fd int, err error) {
 	flags := unix.O_RDONLY
 	if write {
 		flags = unix.O_RDWR
 	}
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.dir.OpenFile(f.path(n), flags)
+	err = f.files.call("open", func() error {
+		fd, err = f.dir.OpenFile(f.path(n), flags)
+		return err
+	})
+	return fd, err
 }
 
 // object returns the object of an ID, and makes one if there is none.
@@ -248,20 +251,21 @@ func (f *FS) object(id uint64) (*node, error) {
 
 // pwriteFull writes all of b at off, or as much as there is room for.
 func (s *files) pwriteFull(fd int, b []byte, off int64) (n int, err error) {
-	for n < len(b) && err == nil {
-		if err = s.check("pwrite"); err != nil {
-			break
-		}
-		var m int
-		m, err = unix.Pwrite(fd, b[n:], off+int64(n))
+	for n < len(b) {
+		m := 0
+		err := s.call("pwrite", func() (err error) {
+			m, err = unix.Pwrite(fd, b[n:], off+int64(n))
+			return err
+		})
 		switch {
 		case err == syscall.EINTR:
-			err = nil
-		case err == nil:
+		case err != nil:
+			return n, err
+		default:
 			n += m
 		}
 	}
-	return n, err
+	return n, nil
 }
 
 // pread fills b with what a file has at off: less at its end.
@@ -270,10 +274,11 @@ func (s *files) pread(fd int, b []byte, off int64) (n int, err error) {
 		return 0, syscall.EINVAL
 	}
 	for n < len(b) {
-		if err := s.check("pread"); err != nil {
-			return n, err
-		}
-		m, err := unix.Pread(fd, b[n:], off+int64(n))
+		m := 0
+		err := s.call("pread", func() (err error) {
+			m, err = unix.Pread(fd, b[n:], off+int64(n))
+			return err
+		})
 		switch {
 		case err == syscall.EINTR:
 		case err != nil:

@@ -30,9 +30,9 @@ func (f *FS) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 		return f.errno("opening a file to reserve space", err)
 	}
 	defer f.files.release(o)
-	if err = f.files.check("fallocate"); err == nil {
-		err = fallocate(o.fd, in.Mode, int64(in.Offset), int64(in.Length))
-	}
+	err = f.files.call("fallocate", func() error {
+		return fallocate(o.fd, in.Mode, int64(in.Offset), int64(in.Length))
+	})
 	if err != nil {
 		return f.errno("reserving space", err)
 	}
@@ -119,10 +119,7 @@ func (f *FS) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32,
 		return 0, f.errno("opening a file to copy to", err)
 	}
 	defer f.files.release(to)
-	if err := f.files.check("copy_file_range"); err != nil {
-		return 0, f.errno("copying", err)
-	}
-	done, err := copyFileRange(to.fd, int64(in.OffOut), from.fd, int64(in.OffIn), int64(size))
+	done, err := f.files.copySome(to.fd, int64(in.OffOut), from.fd, int64(in.OffIn), int64(size))
 	switch {
 	case err == nil:
 		return uint32(done), fuse.OK

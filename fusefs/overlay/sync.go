@@ -95,11 +95,14 @@ func (f *FS) syncContent(n *node, data bool) error {
 	defer f.files.release(o)
 	earlier := f.files.syncing(o)
 	if data {
-		err = f.files.datasync(o.fd)
-	} else if err = f.files.check("fsync"); err == nil {
-		err = unix.Fsync(o.fd)
+		return errors.Join(earlier, f.files.datasync(o.fd))
 	}
-	return errors.Join(earlier, err)
+	return errors.Join(earlier, f.files.fsync(o.fd))
+}
+
+// fsync has a file or the names in a directory reach the disk.
+func (s *files) fsync(fd int) error {
+	return s.call("fsync", func() error { return unix.Fsync(fd) })
 }
 
 // An unsynced is something open in DIR that has to be synced.
@@ -127,12 +130,10 @@ func (f *FS) syncNames(n *node, itself bool) (err error) {
 		}
 	}
 	for _, u := range todo {
-		err := f.files.check("fsync")
-		if err == nil && !all {
-			err = unix.Fsync(u.fd)
-		}
-		if err != nil {
-			return err
+		if !all {
+			if err := f.files.fsync(u.fd); err != nil {
+				return err
+			}
 		}
 		if u.names != nil {
 			u.names.sync(u.mark)

@@ -132,8 +132,5 @@ func (f *FS) truncate(n *node, size uint64, kill bool) fuse.Status {
 }
 
 func (f *FS) ftruncate(fd int, size int64) error {
-	if err := f.files.check("ftruncate"); err != nil {
-		return err
-	}
-	return unix.Ftruncate(fd, size)
+	return f.files.call("ftruncate", func() error { return unix.Ftruncate(fd, size) })
 }
