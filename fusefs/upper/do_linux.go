@@ -201,7 +201,7 @@ func (d *Dir) step(i int, s *Step, again bool) error {
 			default:
 				return d.make(s, again)
 			}
-		}, s.paths()...)
+		}, s.needed()...)
 	})
 }
 
@@ -213,7 +213,7 @@ func (d *Dir) unstep(i int, s *Step, again bool) error {
 				return d.move(s.to, s.from, again)
 			}
 			return d.unmake(s)
-		}, s.paths()...)
+		}, s.needed()...)
 	})
 }
 
@@ -223,6 +223,20 @@ func (s *Step) paths() []string {
 		return []string{s.to}
 	}
 	return []string{s.from, s.to}
+}
+
+// needed returns the paths of what a step must be able to write to: directories,
+// and what it moves, for a directory that moves has another parent.
+func (s *Step) needed() []string {
+	if s.kind == moveStep {
+		return s.paths()
+	}
+	var parents []string
+	for _, p := range s.paths() {
+		parent, _ := split(p)
+		parents = append(parents, parent)
+	}
+	return parents
 }
 
 // keepingTime calls f and gives the directories of the step's paths the times they

@@ -8,8 +8,14 @@ import (
 )
 
 // single calls f with the directory of path and the name there, for one system
-// call on one inode, and again with the way lent if it may not.
+// call on one inode that needs no permission but to get there.
 func (d *Dir) single(op, path string, f func(dir int, name string) error) error {
+	parent, _ := split(path)
+	return pathError(op, path, d.permit(func() error { return d.in(path, f) }, parent))
+}
+
+// inside is single for a call that needs permission to read or write the inode.
+func (d *Dir) inside(op, path string, f func(dir int, name string) error) error {
 	return pathError(op, path, d.permit(func() error { return d.in(path, f) }, path))
 }
 
@@ -19,7 +25,7 @@ func (d *Dir) OpenFile(path string, flags int) (fd int, err error) {
 	if flags&unix.O_CREAT != 0 {
 		return -1, pathError("open", path, unix.EINVAL)
 	}
-	err = d.single("open", path, func(dir int, name string) error {
+	err = d.inside("open", path, func(dir int, name string) error {
 		var err error
 		// Without O_NONBLOCK a fifo in the place of a file would be waited for.
 		fd, err = openAt(dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
@@ -94,7 +100,7 @@ func utimes(dir int, name string, atime, mtime *unix.Timespec) error {
 
 // Getxattr returns the value of an extended attribute.
 func (d *Dir) Getxattr(path, attr string) (value []byte, err error) {
-	err = d.single("getxattr", path, func(dir int, name string) error {
+	err = d.inside("getxattr", path, func(dir int, name string) error {
 		value, err = grown(func(b []byte) (int, error) { return unix.Lgetxattr(procName(dir, name), attr, b) })
 		return err
 	})
@@ -103,7 +109,7 @@ func (d *Dir) Getxattr(path, attr string) (value []byte, err error) {
 
 // Setxattr sets an extended attribute, with the flags of setxattr(2).
 func (d *Dir) Setxattr(path, attr string, value []byte, flags int) error {
-	return d.single("setxattr", path, func(dir int, name string) error {
+	return d.inside("setxattr", path, func(dir int, name string) error {
 		return unix.Lsetxattr(procName(dir, name), attr, value, flags)
 	})
 }
@@ -124,7 +130,7 @@ func (d *Dir) Listxattr(path string) (attrs []string, err error) {
 
 // Removexattr removes an extended attribute.
 func (d *Dir) Removexattr(path, attr string) error {
-	return d.single("removexattr", path, func(dir int, name string) error {
+	return d.inside("removexattr", path, func(dir int, name string) error {
 		return unix.Lremovexattr(procName(dir, name), attr)
 	})
 }

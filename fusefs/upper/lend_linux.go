@@ -15,8 +15,8 @@ import (
 // lent, that is made accessible and set back, the true mode being in the journal
 // meanwhile.
 
-// permit calls f, and if it may not do what it does, once more with all on the way
-// to paths, and what they lead to, lent.
+// permit calls f, and if it may not do what it does, once more with paths and all
+// on the way to them lent.
 func (d *Dir) permit(f func() error, paths ...string) error {
 	err := f()
 	if err != unix.EACCES || d.readOnly {
