@@ -54,6 +54,9 @@ func Lock(dir string) (*os.File, error) {
 		return nil, err
 	}
 	defer unix.Close(root)
+	if err := checkRoot(root, dir); err != nil {
+		return nil, err
+	}
 	if err := unix.Mkdirat(root, sideDir, 0o700); err != nil && err != unix.EEXIST {
 		return nil, fmt.Errorf("overlay %q can't be written to: %w", dir, err)
 	}
@@ -62,6 +65,9 @@ func Lock(dir string) (*os.File, error) {
 		return nil, err
 	}
 	defer unix.Close(side)
+	if err := checkOwner(side, dir); err != nil {
+		return nil, err
+	}
 	f, err := openSideFile(side, lockFile, unix.O_RDWR|unix.O_CREAT)
 	if err != nil {
 		return nil, fmt.Errorf("lock overlay %q: %w", dir, err)
@@ -210,20 +216,12 @@ func openRoot(dir string) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("overlay: %w", pathError("open", dir, err))
 	}
-	if err := checkRoot(root, dir); err != nil {
-		unix.Close(root)
-		return -1, err
-	}
 	return root, nil
 }
 
 // checkRoot refuses a directory that can't be an upper.
 func checkRoot(root int, dir string) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(root, &st); err != nil {
-		return fmt.Errorf("overlay %q: %w", dir, err)
-	}
-	if err := checkOwner(&st, dir); err != nil {
+	if err := checkOwner(root, dir); err != nil {
 		return err
 	}
 	var fs unix.Statfs_t
@@ -235,7 +233,11 @@ func checkRoot(root int, dir string) error {
 
 // checkOwner refuses what another user can change, who would write through the
 // mount with our rights.
-func checkOwner(st *unix.Stat_t, dir string) error {
+func checkOwner(fd int, dir string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("overlay %q: %w", dir, err)
+	}
 	if uid := os.Geteuid(); int(st.Uid) != uid {
 		return fmt.Errorf("overlay %q belongs to user %d, not to %d: name a directory of your own", dir, st.Uid, uid)
 	}
@@ -287,14 +289,6 @@ func openSide(root int, dir string) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("%q in overlay %q is not the directory it should be: %w", sideDir, dir, err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(side, &st); err == nil {
-		err = checkOwner(&st, dir)
-	}
-	if err != nil {
-		unix.Close(side)
-		return -1, err
-	}
 	return side, nil
 }
 
@@ -320,11 +314,17 @@ func (d *Dir) openDirs(locked *os.File) error {
 	}
 	d.dirs = newDirs(root)
 	d.statAll = statAll(root)
+	if err := checkRoot(root, d.name); err != nil {
+		return err
+	}
 	side, err := openSide(root, d.name)
 	if err != nil {
 		return fmt.Errorf("overlay %q: %w", d.name, err)
 	}
 	d.dirs.pin(sideDir, side)
+	if err := checkOwner(side, d.name); err != nil {
+		return err
+	}
 	if err := d.checkLocked(side, locked); err != nil {
 		return err
 	}

@@ -364,3 +364,44 @@ func TestFilesystems(t *testing.T) {
 		})
 	}
 }
+
+// TestReadOnlyFilesystem opens what can't be written to.
+func TestReadOnlyFilesystem(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount a tmpfs")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, ""); err != nil {
+		t.Skipf("needs to mount a tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := Open(dir, Options{}); !errors.Is(err, unix.EROFS) {
+		t.Errorf("%v, want EROFS", err)
+	}
+	d, err := OpenReadOnly(dir)
+	if err != nil {
+		t.Fatalf("to look at: %v", err)
+	}
+	d.Close()
+}
+
+// TestShut opens a directory that its user may not write to.
+func TestShut(t *testing.T) {
+	dir := filepath.Join(publicDir(t), "upper")
+	if err := os.Mkdir(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getuid() == 0 {
+		if err := os.Chown(dir, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asUser(t)
+	if _, err := Open(dir, Options{}); !errors.Is(err, unix.EACCES) || !strings.Contains(err.Error(), "can't be written to") {
+		t.Errorf("%v, want EACCES and what it is of", err)
+	}
+}

@@ -309,8 +309,7 @@ func (d *Dir) Orphans() ([]Orphan, error) {
 	}
 	var orphans []Orphan
 	for _, e := range entries {
-		var id uint64
-		if _, err := fmt.Sscanf(e.Name, "%016x", &id); err == nil {
+		if id, err := strconv.ParseUint(e.Name, 16, 64); err == nil {
 			orphans = append(orphans, Orphan{id, e.Type, e.Ino})
 		}
 	}
@@ -319,8 +318,9 @@ func (d *Dir) Orphans() ([]Orphan, error) {
 
 // RemoveOrphan removes an orphan for good, a directory with all that is in it.
 func (d *Dir) RemoveOrphan(id uint64) error {
-	_, name := split(OrphanPath(id))
-	return d.removeAll(orphansDir, name)
+	p := OrphanPath(id)
+	d.dirs.forget(p) // another may be there one day
+	return d.removeAll(orphansDir, path.Base(p))
 }
 
 // sweepOrphans removes all orphans: of a session that is over nobody has one open.

@@ -24,8 +24,8 @@
 //	name      NAME
 //	lower     this name is that node of the lower, a path relative to its top;
 //	          with no entry NAME, content and children come from there
-//	whiteout  true: a whiteout of a name that ".wh." can't be put before,
-//	          being longer than 251 bytes or beginning ".wh." itself
+//	whiteout  true: the whiteout of a name that ".wh." can't be put before, being
+//	          longer than 251 bytes or beginning ".wh." itself; lower may be there too
 //	mode, uid, gid, mtime, atime, xattrs
 //	          what of the lower's attributes has changed, while there is no
 //	          entry NAME; mtime and atime are {"sec":, "nsec":}, xattrs are
@@ -164,7 +164,11 @@ type Options struct {
 	// Locked is the lock that the caller has taken already; nil: Open takes it, and
 	// Close gives it back.
 	Locked *os.File
-	// At is called at every moment between two system calls of a mutation, in tests.
+	// At is called at every moment between two system calls of a mutation, in tests:
+	// "written 0" when its steps are in the journal, "before N", "made 0", "late N" and
+	// "done N" of each step (what is made has its mode, a directory gets its time back
+	// in between), "all N", "result 0" and "end 0"; "undo N" and "undone N" of a
+	// step that is undone; "lent N" and "used N" around what modes forbid.
 	At func(moment string)
 }
 
