@@ -33,10 +33,11 @@ func fallocate(fd int, mode uint32, off, n int64) error {
 // datasync is fdatasync(2).
 func datasync(fd int) error { return unix.Fdatasync(fd) }
 
-// writeError returns the error that writing back had since it was last asked for,
-// and waits for no more than one page.
+// writeError returns the error that writing back had since it was last asked for.
+// It waits for nothing: no file has pages where it looks.
 func writeError(fd int) error {
-	return unix.SyncFileRange(fd, 0, 1, unix.SYNC_FILE_RANGE_WAIT_BEFORE)
+	const beyond = 1 << 62
+	return unix.SyncFileRange(fd, beyond, 1, unix.SYNC_FILE_RANGE_WAIT_BEFORE)
 }
 
 // retry calls f again for as long as a signal interrupts it.

@@ -159,6 +159,7 @@ func (s *files) drop(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.open[id]; o != nil {
+		o.written = false
 		s.remove(o)
 	}
 	delete(s.failed, id)
