@@ -32,8 +32,8 @@ type Change struct {
 
 // A Distribution is an installed project.
 type Distribution struct {
-	Name    string
-	Version string
+	Name    string `json:"name"` // normalised
+	Version string `json:"version"`
 }
 
 // A Commit says how a tree came out of another one.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -23,6 +24,11 @@ type environmentRow struct {
 	Python  string    `json:"python"` // such as "cpython 3.12"
 	Wheels  int       `json:"wheels"`
 	Created time.Time `json:"created"`
+
+	// Of a tree that was committed: what others than sitefs installed, and the tree
+	// that it was before.
+	Installed []manifest.Distribution `json:"installed,omitempty"`
+	Base      string                  `json:"base,omitempty"`
 }
 
 // wheelRow is a line of list --wheels, and an object of its --json.
@@ -74,19 +80,27 @@ func listEnvironments(ctx context.Context, out io.Writer, st *store.Store, asJSO
 		if err != nil {
 			return fmt.Errorf("tree %s: %w", e.Digest, err)
 		}
-		rows = append(rows, environmentRow{
+		row := environmentRow{
 			Tree:    e.Digest.String(),
 			Name:    m.Prompt,
 			Python:  m.Python.Implementation + " " + m.Python.Version,
-			Wheels:  e.Wheels,
+			Wheels:  len(m.Wheels),
 			Created: e.Created,
-		})
+		}
+		if m.Commit != nil {
+			row.Installed, row.Base = m.Commit.Installed, m.Commit.Base.String()
+		}
+		rows = append(rows, row)
 	}
 	slices.SortFunc(rows, func(a, b environmentRow) int {
 		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.Tree, b.Tree))
 	})
 	return printRows(out, asJSON, "TREE\tNAME\tPYTHON\tWHEELS\tCREATED", rows, func(r environmentRow) string {
-		return fmt.Sprintf("%.12s\t%s\t%s\t%d\t%s", r.Tree, r.Name, r.Python, r.Wheels, r.Created.Format(time.DateTime))
+		packages := strconv.Itoa(r.Wheels)
+		if n := len(r.Installed); n > 0 {
+			packages += fmt.Sprintf("+%d", n)
+		}
+		return fmt.Sprintf("%.12s\t%s\t%s\t%s\t%s", r.Tree, r.Name, r.Python, packages, r.Created.Format(time.DateTime))
 	})
 }
 

@@ -218,7 +218,7 @@ func (w *walk) names(in string, from place) (map[string]*entry, error) {
 		if e.lower, err = w.find(r.Lower); err != nil {
 			return nil, err
 		}
-		if !e.lower.found && !isCode(r.Lower) {
+		if !e.lower.found && !IsBytecode(r.Lower) {
 			return nil, fmt.Errorf("%q in the overlay is %q of tree %s, which has no such path: the overlay was made over another tree", path.Join(in, r.Name), r.Lower, w.tree.Digest())
 		}
 		names[r.Name] = e
@@ -240,8 +240,9 @@ func (w *walk) names(in string, from place) (map[string]*entry, error) {
 	return names, nil
 }
 
-// isCode reports whether a path is of what a view makes.
-func isCode(p string) bool {
+// IsBytecode reports whether a path is of what a view makes: a __pycache__ directory,
+// or what is in one.
+func IsBytecode(p string) bool {
 	const cache = "__pycache__"
 	return path.Base(p) == cache || path.Base(path.Dir(p)) == cache
 }

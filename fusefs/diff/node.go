@@ -129,6 +129,12 @@ func (d *Diff) xattrs(in string) (map[string][]byte, error) {
 	return values, nil
 }
 
+// Blob returns the blob that holds the content of a file of the tree; ok is false for
+// one whose content is elsewhere.
+func (n *Node) Blob() (d digest.Digest, ok bool) {
+	return n.attr.Digest, n.inUpper == "" && n.attr.Kind == tree.File
+}
+
 // Open opens the content of a regular file.
 func (d *Diff) Open(n *Node) (io.ReadCloser, error) {
 	switch {

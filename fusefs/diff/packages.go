@@ -41,9 +41,9 @@ func (d *Diff) Summary() (*Summary, error) {
 	for _, c := range d.Changes {
 		p := o.of(c.Path)
 		switch {
-		case isCode(c.Path):
+		case IsBytecode(c.Path):
 			s.Bytecode = append(s.Bytecode, c)
-		case c.Kind == Entered || p == nil && c.isDir() && c.Kind != Removed:
+		case c.Kind == Entered || p == nil && c.IsDir() && c.Kind != Removed:
 		case p != nil:
 			p.Changes = append(p.Changes, c)
 		default:
@@ -67,7 +67,8 @@ func (o *owners) of(p string) *Package {
 	return o.owner[path.Dir(p)]
 }
 
-func (c *Change) isDir() bool {
+// IsDir reports whether it is a directory that was changed.
+func (c *Change) IsDir() bool {
 	n := c.New
 	if n == nil {
 		n = c.Old

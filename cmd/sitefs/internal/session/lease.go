@@ -194,6 +194,9 @@ func (s *Session) want(ctx context.Context, env *Environment, dir string, o Moun
 	case o.scratch:
 		u.path = o.Overlay
 	case o.Overlay != "":
+		if env, err = s.committed(ctx, env, s.absolute(o.Overlay)); err != nil {
+			return w, nil, err
+		}
 		if u, err = s.openUpper(ctx, env, dir, &o); err != nil {
 			return w, nil, err
 		}
