@@ -58,7 +58,7 @@ var arrows = map[string][]string{
 	"cmd/sitefs/internal/doctor":   {"cmd/sitefs/internal/session", "fusefs/mount", "manifest/digest", "manifest/interp", "manifest/wheel", "store", "store/confine", "store/materialize"},
 	"cmd/sitefs/internal/progress": {"manifest/lock", "store/bytecode", "store/fetch"},
 	"cmd/sitefs/internal/session":  {"fusefs/...", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/materialize", "store/repair", "store/resolve", "store/verify"},
-	"cmd/sitefs":                   {"cmd/sitefs/internal/...", "fusefs/mount", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/materialize", "store/repair", "store/resolve", "store/verify"},
+	"cmd/sitefs":                   {"cmd/sitefs/internal/...", "fusefs/diff", "fusefs/mount", "fusefs/upper", "manifest", "manifest/...", "store", "store/bytecode", "store/confine", "store/fetch", "store/materialize", "store/repair", "store/resolve", "store/verify"},
 }
 
 // TestArrows holds the table above against the import clauses of every file,

@@ -95,7 +95,7 @@ environment, so there is never half of one.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newRun(), newShell(), newMount(), newUmount(), newStatus(), newReload(), newDoctor(),
-		newDiff(), newCommit(), newDiscard(),
+		newDiff(), newCommit(), newDiscard(), newSync(),
 		newAdd(), newList(), newMaterialize(new(materializing)), newVerify(), newServer(), newWorker(), newHost(), newNamespace(), newExitCodes(),
 	)
 	return root
