@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -162,10 +163,19 @@ func chmodAll(dir string) {
 	})
 }
 
-// walk visits all of the upper but its side area.
+// walk visits all of the upper but its side area. What it may not enter it opens
+// meanwhile.
 func walk(t *testing.T, dir string, visit func(name string, info fs.FileInfo)) {
 	t.Helper()
-	err := filepath.Walk(dir, func(p string, info fs.FileInfo, err error) error {
+	shut := make(map[string]fs.FileMode)
+	defer func() {
+		for _, p := range slices.Backward(slices.Sorted(maps.Keys(shut))) { // what is below first
+			if err := os.Chmod(p, shut[p]); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
 		name, _ := filepath.Rel(dir, p)
 		if err != nil {
 			return err
@@ -173,7 +183,15 @@ func walk(t *testing.T, dir string, visit func(name string, info fs.FileInfo)) {
 		if name == sideDir {
 			return fs.SkipDir
 		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
 		visit(name, info)
+		if info.IsDir() && info.Mode()&0o700 != 0o700 {
+			shut[p] = info.Mode()
+			return os.Chmod(p, 0o700)
+		}
 		return nil
 	})
 	if err != nil {

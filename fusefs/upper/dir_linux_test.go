@@ -43,11 +43,12 @@ func TestSteps(t *testing.T) {
 	fd := -1
 	do(t, d,
 		MakeDir("d", 0o1777),
-		MakeFile("d/f", 0o4751).Keep(&fd),
+		MakeFile("d/f", 0o4751),
 		MakeSymlink("d/l", "some/where"),
 		MakeNode("d/p", unix.S_IFIFO|0o666),
 		MakeNode("d/s", unix.S_IFSOCK|0o640),
-		Hardlink("d/f", "h"),
+		MakeFile("d/k", 0o600).Keep(&fd),
+		Hardlink("d/k", "h"),
 		Move("d/l", "l"),
 		MakeFile("t", 0o600).Mtime(Time{1234567890, 987654321}),
 	)
@@ -158,11 +159,8 @@ func TestTrash(t *testing.T) {
 		p += "/deeper"
 		steps = append(steps, MakeDir(p, 0o700), MakeFile(p+"/f", 0))
 	}
-	steps = append(steps, MakeDir("x/shut", 0), MakeDir("x/deeper/shut", 0o500))
+	steps = append(steps, MakeDir("x/shut", 0), MakeDir("x/shut/in", 0), MakeDir("x/deeper/shut", 0o500))
 	do(t, d, steps...)
-	if err := unix.Mkdir(filepath.Join(dir, "x/shut/in"), 0); err != nil {
-		t.Fatal(err)
-	}
 	do(t, d, Move("x", d.TrashPath()))
 	if err := d.Close(); err != nil {
 		t.Fatal(err)

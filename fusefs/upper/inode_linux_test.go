@@ -99,9 +99,9 @@ func TestXattr(t *testing.T) {
 
 // TestStage stages everything and moves it into its place.
 func TestStage(t *testing.T) {
-	defer unix.Umask(unix.Umask(0o777))
 	dir := t.TempDir()
 	d := open(t, dir, Options{})
+	defer unix.Umask(unix.Umask(0o777))
 	fd, file, err := d.StageFile(0o444)
 	if err != nil {
 		t.Fatal(err)
