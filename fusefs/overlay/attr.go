@@ -302,6 +302,6 @@ func (f *FS) setRecord(n *node, r upper.Record) fuse.Status {
 	if r.Mtime != nil {
 		p.then(f.sourceChanged(n))
 	}
-	p.record(n, n.places[0], r)
+	p.record(n, n.places[0], r, false)
 	return f.do(0, "changing attributes", p, nil)
 }

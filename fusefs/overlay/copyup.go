@@ -99,7 +99,7 @@ func (p *plan) raise(n *node, c *cut, staged string) {
 		}
 		p.real(at.dir)
 		if n.record == nil && view.IsGhost(n.id) {
-			p.record(n, at, upper.Record{}) // who reads DIR may find the lower without it
+			p.record(n, at, upper.Record{}, false) // who reads DIR may find the lower without it
 		}
 		to = p.f.pathAt(at)
 	}

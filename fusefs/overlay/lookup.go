@@ -12,6 +12,9 @@ import (
 
 // Lookup answers a name.
 func (f *FS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	if len(name) > maxName {
+		return fuse.Status(syscall.ENAMETOOLONG) // which the kernel leaves to the file system
+	}
 	lower, s := f.lookup(in.NodeId, name, out)
 	if s != fuse.OK || lower == 0 {
 		return s

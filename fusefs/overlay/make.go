@@ -310,7 +310,7 @@ func (f *FS) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.Ent
 	if n.unlinked() {
 		p.move(f.path(n), f.pathAt(at))
 		if ofLower(n.id) {
-			p.record(n, at, upper.Record{})
+			p.record(n, at, upper.Record{}, true)
 		}
 	} else {
 		p.add(upper.Hardlink(f.path(n), f.pathAt(at)))

@@ -264,7 +264,7 @@ func (p *plan) whiteout(dir *node, name string) {
 	if to, long := upper.WhiteoutPath(p.f.path(dir), name); long {
 		r := p.recordAt(place{dir, name})
 		r.Whiteout = true
-		p.setRecord(place{dir, name}, r)
+		p.setRecord(place{dir, name}, r, true)
 	} else {
 		p.add(upper.MakeFile(to, whiteoutMode))
 	}
@@ -278,8 +278,9 @@ func (p *plan) whiteout(dir *node, name string) {
 const whiteoutMode = 0o600
 
 // record writes what DIR's own entries don't say of a node at a place, where it
-// will be the first, and which node of the lower it is.
-func (p *plan) record(n *node, at place, r upper.Record) {
+// will be the first, and which node of the lower it is. It is no change of the
+// directory, unless moved says that the node has come there.
+func (p *plan) record(n *node, at place, r upper.Record, moved bool) {
 	p.real(at.dir)
 	if p.err != nil {
 		return
@@ -290,17 +291,17 @@ func (p *plan) record(n *node, at place, r upper.Record) {
 		return
 	}
 	r.Lower, r.Whiteout = lower, p.recordAt(at).Whiteout
-	p.setRecord(at, r)
+	p.setRecord(at, r, moved)
 	p.then(func() { n.record = &r })
 }
 
-// unrecord removes the record of a node at its first place.
+// unrecord removes the record of a node at its first place, which it leaves.
 func (p *plan) unrecord(n *node) {
 	if n.record == nil {
 		return
 	}
 	at := n.places[0]
-	p.setRecord(at, upper.Record{Whiteout: p.recordAt(at).Whiteout})
+	p.setRecord(at, upper.Record{Whiteout: p.recordAt(at).Whiteout}, true)
 	p.then(func() { n.record = nil })
 }
 
@@ -317,11 +318,19 @@ func (p *plan) recordAt(at place) (r upper.Record) {
 	return r
 }
 
-// setRecord replaces the record of a name. It is no change of the directory.
-func (p *plan) setRecord(at place, r upper.Record) {
+// setRecord replaces the record of a name. Change says that it changes the directory,
+// whose time then changes too.
+func (p *plan) setRecord(at place, r upper.Record, change bool) {
 	on := upper.RecordPath(p.f.path(at.dir), at.name)
+	move := func(from, to string) {
+		s := upper.Move(from, to)
+		if !change {
+			s = s.KeepTime()
+		}
+		p.add(s)
+	}
 	if !empty(p.recordAt(at)) {
-		p.add(upper.Move(on, p.f.dir.TrashPath()).KeepTime())
+		move(on, p.f.dir.TrashPath())
 	}
 	r.Name = at.name
 	if !empty(r) {
@@ -331,7 +340,7 @@ func (p *plan) setRecord(at place, r upper.Record) {
 			return
 		}
 		p.stage(staged)
-		p.add(upper.Move(staged, on).KeepTime())
+		move(staged, on)
 	}
 	if p.records == nil {
 		p.records = make(map[place]upper.Record)

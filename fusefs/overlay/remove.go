@@ -114,7 +114,7 @@ func (p *plan) remove(n *node, at place) {
 		p.drop(p.f.pathAt(at))
 	}
 	if first && ofLower(n.id) && len(n.places) > 1 {
-		p.record(n, n.places[1], upper.Record{}) // which name is the lower's node now
+		p.record(n, n.places[1], upper.Record{}, false) // which name is the lower's node now
 	}
 	p.then(func() {
 		p.f.detach(n, at)

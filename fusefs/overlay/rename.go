@@ -225,7 +225,7 @@ func (p *plan) lift(n *node, from place) (l lifted) {
 // settle gives a node its new name in place of the old, if it has one still.
 func (p *plan) settle(n *node, from, to place, l lifted) {
 	if l.is {
-		p.record(n, to, l.record)
+		p.record(n, to, l.record, true)
 	}
 	p.then(func() {
 		if from.dir != nil {
