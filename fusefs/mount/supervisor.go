@@ -300,7 +300,7 @@ func (s *supervisor) hold(q request) reply {
 // way where it can. The caller holds mu.
 func (s *supervisor) want(tree string) (reply, bool) {
 	switch {
-	case s.gone:
+	case s.gone, !s.keeper.connected(): // somebody else may have unmounted just now
 		return reply{Outcome: outcomeGoing}, false
 	case tree == s.Tree:
 		return reply{}, true

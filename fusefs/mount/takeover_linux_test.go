@@ -692,3 +692,33 @@ func TestReloadRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who wants a mount that somebody has just unmounted waits for the end of its server,
+// who need not know yet.
+func TestUnmountedAMomentAgo(t *testing.T) {
+	w := newWant(t, serverConfig{})
+	if err := mount.Hold(testContext(t), w); err != nil {
+		t.Fatal(err)
+	}
+	pid := worker(t, w, 0)
+	c, err := mount.Dial(testContext(t), w.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil { // so that its end tells nobody
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(w.Dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Hold(testContext(t), w.Tree); !errors.Is(err, mount.ErrNotMounted) {
+		t.Errorf("%v, want %v", err, mount.ErrNotMounted)
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := mount.Hold(testContext(t), w); err != nil {
+		t.Error(err)
+	}
+}

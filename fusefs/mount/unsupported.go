@@ -42,6 +42,7 @@ func (*keeper) serve(int) error            { return ErrNoFUSE }
 func (*keeper) replace(func() error) error { return ErrNoFUSE }
 func (*keeper) close() error               { return nil }
 func (*keeper) release() error             { return nil }
+func (*keeper) connected() bool            { return false }
 func (*keeper) fill(*Status)               {}
 
 func (*keeper) takeOver(*orphan, int) error { return ErrNoFUSE }
