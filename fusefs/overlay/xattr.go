@@ -39,17 +39,44 @@ func (f *FS) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, name string, dest []
 	case n == nil:
 		return 0, fuse.ENODATA
 	case n.real:
-		value, err := f.dir.Getxattr(f.path(n), name)
-		if err != nil {
+		size, err := f.upperXattr(n, name, dest)
+		switch {
+		case errors.Is(err, syscall.ERANGE):
+			return size, fuse.ERANGE
+		case err != nil:
 			return 0, f.errno("reading an extended attribute", err)
 		}
-		return give(dest, value)
+		return size, fuse.OK
 	case n.record != nil:
 		if value, ok := n.record.Xattrs[name]; ok {
 			return give(dest, value)
 		}
 	}
 	return 0, fuse.ENODATA
+}
+
+// upperXattr reads an extended attribute of what is in DIR. The kernel asks for one
+// before the first write to each file, which is open then. mu is held.
+func (f *FS) upperXattr(n *node, name string, dest []byte) (uint32, error) {
+	if o := f.files.acquire(n.id, false); o != nil {
+		defer f.files.release(o)
+		size, err := unix.Fgetxattr(o.fd, name, dest)
+		if err == unix.ERANGE || err == nil && size > len(dest) {
+			if size, err = unix.Fgetxattr(o.fd, name, nil); err == nil {
+				err = unix.ERANGE
+			}
+		}
+		return uint32(max(size, 0)), err
+	}
+	value, err := f.dir.Getxattr(f.path(n), name)
+	if err != nil {
+		return 0, err
+	}
+	size, s := give(dest, value)
+	if s != fuse.OK {
+		return size, syscall.Errno(s)
+	}
+	return size, nil
 }
 
 // ListXAttr returns the size of the list of names, and fills dest if there is any.
