@@ -178,38 +178,65 @@ func appendEntries(entries []Entry, b []byte) []Entry {
 
 // Changed returns the paths of the lower tree that the layer says something of,
 // sorted: what lies over them, is gone or is there under another name. Of a path that
-// is a directory in both, that is nothing of what is in it. A layer fits another
-// tree if that has the same at each of them.
-func (d *Dir) Changed() ([]string, error) {
+// is a directory in both, that is nothing of what is in it, unless hidden has it
+// too: then all below it is gone, or somewhere else. A layer fits another tree if
+// that has the same at each of them.
+func (d *Dir) Changed() (changed, hidden []string, err error) {
 	lower := map[string]string{".": "."} // what lies under the directories of the upper
-	var changed []string
-	err := d.Scan(func(dir string, l *Listing) error {
-		under, merged := lower[dir]
-		merged = merged && !l.Opaque
-		own := make(map[string]string) // what lies under a name that is not what lies at it
-		for _, name := range l.Whiteouts {
-			own[name] = ""
+	err = d.Scan(func(dir string, l *Listing) error {
+		under := lower[dir]
+		if l.Opaque && under != "" {
+			hidden = append(hidden, under)
+			under = ""
+		}
+		for name, at := range l.under(under) {
+			if at != "" {
+				lower[path.Join(dir, name)] = at
+			}
+		}
+		if under != "" {
+			changed = append(changed, l.paths(under)...)
+			for _, name := range l.Whiteouts {
+				hidden = append(hidden, path.Join(under, name))
+			}
 		}
 		for _, r := range l.Records {
-			own[r.Name] = r.Lower
 			changed = append(changed, r.Lower)
-		}
-		for _, e := range l.Entries {
-			at, ok := own[e.Name]
-			if !ok && merged {
-				at = path.Join(under, e.Name)
+			if under == "" || r.Lower != path.Join(under, r.Name) {
+				hidden = append(hidden, r.Lower)
 			}
-			if at != "" && e.Type == sIFDIR {
-				lower[path.Join(dir, e.Name)] = at
-			}
-		}
-		if merged {
-			changed = append(changed, l.paths(under)...)
 		}
 		return nil
 	})
-	slices.Sort(changed)
-	return slices.Compact(changed), err
+	return sortedOnce(changed), sortedOnce(hidden), err
+}
+
+// under returns what of the lower lies under the directories of a listing, "" for
+// nothing; dir is what lies under the listing's own.
+func (l *Listing) under(dir string) map[string]string {
+	own := make(map[string]string) // of names that don't have what lies at their place
+	for _, name := range l.Whiteouts {
+		own[name] = ""
+	}
+	for _, r := range l.Records {
+		own[r.Name] = r.Lower
+	}
+	under := make(map[string]string)
+	for _, e := range l.Entries {
+		at, ok := own[e.Name]
+		if !ok && dir != "" {
+			at = path.Join(dir, e.Name)
+		}
+		if e.Type == sIFDIR {
+			under[e.Name] = at
+		}
+	}
+	return under
+}
+
+func sortedOnce(paths []string) []string {
+	slices.Sort(paths)
+	return slices.Compact(paths)
 }
 
 // paths returns the paths of all that a listing names.

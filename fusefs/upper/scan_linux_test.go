@@ -137,9 +137,13 @@ func TestChanged(t *testing.T) {
 		"lib/old", "lib/old/deep", "lib/old/deep/y", "lib/old/x", "opaque", "renamed",
 	}
 	slices.Sort(want)
-	have, err := d.Changed()
+	have, hidden, err := d.Changed()
 	if err != nil || !slices.Equal(have, want) {
 		t.Errorf("changed: %q, %v, want %q", have, err, want)
+	}
+	want = []string{"lib/fresh", "lib/gone.py", "lib/" + strings.Repeat("n", 255), "lib/old", "opaque"}
+	if !slices.Equal(hidden, want) {
+		t.Errorf("hidden: %q, want %q", hidden, want)
 	}
 }
 

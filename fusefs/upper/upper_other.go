@@ -48,7 +48,7 @@ func (d *Dir) SyncDir(path string) error                                 { retur
 func (d *Dir) Sync() error                                               { return errUnsupported }
 func (d *Dir) Scan(visit func(path string, l *Listing) error) error      { return errUnsupported }
 func (d *Dir) List(dir string) (*Listing, error)                         { return nil, errUnsupported }
-func (d *Dir) Changed() ([]string, error)                                { return nil, errUnsupported }
+func (d *Dir) Changed() (changed, hidden []string, err error)            { return nil, nil, errUnsupported }
 func (d *Dir) StageFile(mode uint32) (fd int, path string, err error)    { return -1, "", errUnsupported }
 func (d *Dir) StageDir(mode uint32) (path string, err error)             { return "", errUnsupported }
 func (d *Dir) StageSymlink(target string) (path string, err error)       { return "", errUnsupported }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/sitefs/sitefs/fusefs/upper"
@@ -91,10 +94,15 @@ const maxNamed = 5
 // checkChanged refuses a tree that has something else than the old one where the
 // overlay has changes.
 func (s *Session) checkChanged(d *upper.Dir, old, t *tree.Tree, mismatch *upper.BaseError) error {
-	changed, err := d.Changed()
+	changed, hidden, err := d.Changed()
 	if err != nil {
 		return err
 	}
+	below, err := pathsBelow(hidden, old, t)
+	if err != nil {
+		return err
+	}
+	changed = append(changed, below...)
 	var collide []string
 	for _, path := range changed {
 		same, err := samePath(old, t, path)
@@ -109,6 +117,27 @@ func (s *Session) checkChanged(d *upper.Dir, old, t *tree.Tree, mismatch *upper.
 		return nil
 	}
 	return fmt.Errorf("%w: the new tree has something else where the overlay has changes: %s; undo those, or choose another directory", mismatch, someOf(collide))
+}
+
+// pathsBelow returns the paths below some that either of two trees has, sorted.
+func pathsBelow(tops []string, a, b *tree.Tree) ([]string, error) {
+	if len(tops) == 0 {
+		return nil, nil
+	}
+	below := make(map[string]bool)
+	for _, t := range []*tree.Tree{a, b} {
+		err := t.Walk(func(p string, _ tree.ID, _ tree.Attr) error {
+			dir := path.Dir(p)
+			_, top := slices.BinarySearch(tops, dir)
+			below[p] = top || below[dir] // parents come first
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	maps.DeleteFunc(below, func(_ string, is bool) bool { return !is })
+	return slices.Sorted(maps.Keys(below)), nil
 }
 
 // samePath reports whether two trees have the same at a path, directories alone
