@@ -38,13 +38,17 @@ func TestWhiteoutNames(t *testing.T) {
 		}
 	}
 	for _, name := range []string{".wh.lower", "dir/.wh..wh..opq"} {
-		for _, kind := range []op{{Kind: "read", A: name}, {Kind: "append", A: name, N: 1, M: 7}, {Kind: "chmod", A: name, N: 1}} {
+		for _, kind := range []op{{Kind: "read", A: name}, {Kind: "chmod", A: name, N: 1}, {Kind: "utimes", A: name, N: 1}} {
 			if got := w.do(kind); got[:2] != "ok" {
 				t.Errorf("%v answers %s", kind, got)
 			}
 		}
+		// Its content would need the name in the upper layer.
+		if got := w.do(op{Kind: "append", A: name, N: 1, M: 7}); got != "EPERM" {
+			t.Errorf("a write of %s answers %s", name, got)
+		}
 	}
-	for _, kind := range []op{{Kind: "rename", A: ".wh.lower", B: "away"}, {Kind: "unlink", A: "dir/.wh..wh..opq"}} {
+	for _, kind := range []op{{Kind: "rename", A: ".wh.lower", B: "away"}, {Kind: "append", A: "away", N: 1, M: 7}, {Kind: "unlink", A: "dir/.wh..wh..opq"}} {
 		if got := w.do(kind); got[:2] != "ok" {
 			t.Errorf("%v answers %s", kind, got)
 		}

@@ -192,9 +192,14 @@ func (w *world) with(name string, flags int, f func(fd int) error) error {
 
 // write writes n bytes that a number tells.
 func write(fd, number, n int, off int64) error {
-	text := strings.Repeat(fmt.Sprintf("<%d,%d>", number, n), n/6+1)
-	_, err := unix.Pwrite(fd, []byte(text[:n]), off)
-	return err
+	text := []byte(strings.Repeat(fmt.Sprintf("<%d,%d>", number, n), n/6+1))[:n]
+	for {
+		k, err := unix.Pwrite(fd, text, off)
+		if err != nil || k == len(text) {
+			return err
+		}
+		text, off = text[k:], off+int64(k)
+	}
 }
 
 // components are few, so that ops meet.
