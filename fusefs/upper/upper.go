@@ -6,6 +6,10 @@
 // looks at the lower tree, never follows a symbolic link and never leaves the
 // directory. What the names mean to who reads the mount is fusefs/overlay's.
 //
+// While a session has the directory open nobody else may change it. What somebody
+// changes nevertheless is seen by the next session; until then a mutation whose
+// names don't fit fails and is undone.
+//
 // # Format 1
 //
 // The directory is a layer of an OCI image (image-spec, "Layer Filesystem
