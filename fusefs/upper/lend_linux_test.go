@@ -27,6 +27,12 @@ func TestLend(t *testing.T) {
 		{"open for writing", func() error { return closing(d.OpenFile("shut/in/f", unix.O_RDWR)) }},
 		{"open below", func() error { return closing(d.OpenFile("zero/f", unix.O_RDWR)) }},
 		{"list", func() error { _, err := d.List("zero"); return err }},
+		{"list with a stat of each", func() error {
+			defer func(all bool) { d.statAll = all }(d.statAll)
+			d.statAll = true
+			_, err := d.List("zero")
+			return err
+		}},
 		{"scan", func() error { return d.Scan(func(string, *Listing) error { return nil }) }},
 		{"stat", func() error { _, err := d.Stat("zero/f"); return err }},
 		{"readlink", func() error { _, err := d.Readlink("zero/l"); return err }},

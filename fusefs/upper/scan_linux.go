@@ -107,22 +107,31 @@ func (d *Dir) readRecord(p string) (Record, error) {
 }
 
 // readDir returns all entries of a directory.
-func (d *Dir) readDir(dir string) ([]Entry, error) {
-	fd, err := d.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
+func (d *Dir) readDir(dir string) (entries []Entry, err error) {
+	err = d.inside("readdir", dir, func(at int, name string) error {
+		fd, err := openAt(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		entries, err = d.entries(fd)
+		return err
+	})
+	return entries, err
+}
+
+// entries returns all entries of an open directory.
+func (d *Dir) entries(fd int) ([]Entry, error) {
 	entries, err := readEntries(fd)
 	if err != nil {
-		return nil, pathError("readdir", dir, err)
+		return nil, err
 	}
 	for i := range entries {
 		if !d.statAll && entries[i].Type != 0 {
 			continue
 		}
 		if err := statEntry(fd, &entries[i]); err != nil {
-			return nil, pathError("stat", path.Join(dir, entries[i].Name), err)
+			return nil, err
 		}
 	}
 	return entries, nil
