@@ -27,6 +27,10 @@ type changeable struct {
 // forgetName is a file of which a write has the kernel forget what it knows.
 const forgetName = "forget"
 
+// stuckName is a file that is made while the kernel is told to forget something in
+// its folder; by the first worker that is to make it, never.
+const stuckName = "stuck"
+
 // attr fills in the attributes of a file.
 func (c changeable) attr(name string, out *fuse.Attr) fuse.Status {
 	var st syscall.Stat_t
@@ -102,6 +106,11 @@ func (c changeable) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.Att
 }
 
 func (c changeable) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	if name == stuckName && os.Mkdir(c.dir+".stuck", 0o700) == nil {
+		// The kernel forgets when this is answered, which it never is.
+		go c.notify.Entry(fuse.FUSE_ROOT_ID, "any")
+		select {}
+	}
 	// It may have been made by a worker that did not live to say so.
 	err := os.WriteFile(filepath.Join(c.dir, name), nil, os.FileMode(in.Mode).Perm())
 	if err != nil {

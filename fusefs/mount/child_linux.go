@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // errKilled says that somebody killed a worker before it was ready: that tells
@@ -110,6 +112,9 @@ func (k *keeper) hear(c *child) {
 			default: // it has said so before
 			}
 			continue
+		case kindNotify:
+			k.notify(m.Notification)
+			continue
 		case kindReport:
 			to = c.reports
 		}
@@ -117,6 +122,19 @@ func (k *keeper) hear(c *child) {
 		case to <- m:
 		default: // an answer that nobody waits for any more
 		}
+	}
+}
+
+// notify tells the kernel to forget something. It may take as long as a request, and
+// what the worker says meanwhile waits.
+func (k *keeper) notify(notification []byte) {
+	_, err := unix.Write(k.fd, notification)
+	for err == unix.EINTR {
+		_, err = unix.Write(k.fd, notification)
+	}
+	// ENOENT: the kernel knows nothing of it. ENODEV: unmounted meanwhile.
+	if err != nil && err != unix.ENOENT && err != unix.ENODEV {
+		k.log.Printf("having the kernel forget: %v", err)
 	}
 }
 

@@ -216,7 +216,11 @@ func (k *keeper) handOver(c *child, resend bool) error {
 
 // run keeps a worker until the mount ends.
 func (k *keeper) run() {
-	defer close(k.done)
+	defer func() {
+		for range k.child.heard { // the last notifications, while the device is there
+		}
+		close(k.done)
+	}()
 	watch := time.NewTicker(k.patience / 8) // often enough that a hang is found soon after patience ends
 	defer watch.Stop()
 	for {

@@ -26,6 +26,7 @@ const (
 	kindBegun  kind = "begun"  // from the worker: the rest is open, and it serves
 	kindRefuse kind = "refuse" // from the worker: it can't serve, because of Reason
 	kindInited kind = "inited" // from the worker: the kernel and it have agreed
+	kindNotify kind = "notify" // from the worker: tell the kernel
 	kindLost   kind = "lost"   // from the worker: what it serves is gone from its place; said once
 	kindHeld   kind = "held"   // from a worker without a supervisor. Files: all of these
 )
@@ -67,6 +68,9 @@ type message struct {
 
 	// Confined is for ready: what confines the worker.
 	Confined []string `json:"confined,omitempty"`
+
+	// Notification is for notify: what to write to the device.
+	Notification []byte `json:"notification,omitempty"`
 
 	// Nodes is for report, the question: those whose paths are wanted. The rest is for
 	// the answer: see [Worker]; Paths has those of the first nodes.

@@ -2,31 +2,26 @@ package mount
 
 import (
 	"encoding/binary"
-	"errors"
 	"sync"
-	"syscall"
 )
 
-// A Notifier tells the kernel to forget what it has kept. It waits for what the kernel
-// is at with the file or folder, which may be a request to this worker: so it is
-// called by goroutines that answer none and hold nothing that one needs. Before the
-// worker serves they wait until it does.
+// A Notifier tells the kernel to forget what it has kept. It returns when the kernel
+// is asked, not when it has forgotten: for that it waits until what is at the file or
+// folder is answered. Before the worker serves the methods wait until it does, so they
+// are called by goroutines that answer no request. What is asked for when the worker
+// dies may be lost.
 type Notifier struct {
-	begun chan struct{} // closed when device is set
+	begun chan struct{} // closed when the worker serves
 	once  sync.Once
-
-	device int
+	send  func(notification []byte) error
 }
 
-func newNotifier() *Notifier { return &Notifier{begun: make(chan struct{})} }
+func newNotifier(send func(notification []byte) error) *Notifier {
+	return &Notifier{begun: make(chan struct{}), send: send}
+}
 
 // begin has what waits go on.
-func (n *Notifier) begin(device int) {
-	n.once.Do(func() {
-		n.device = device
-		close(n.begun)
-	})
-}
+func (n *Notifier) begin() { n.once.Do(func() { close(n.begun) }) }
 
 // Notifications are replies to nobody, with their kind in the place of the error
 // (linux/fuse.h).
@@ -43,6 +38,7 @@ const (
 func (n *Notifier) Inode(node uint64) error {
 	b := notification(notifyInvalInode, 24) // struct fuse_notify_inval_inode_out: ino u64, off i64, len i64
 	binary.NativeEndian.PutUint64(b[outHeaderSize:], node)
+	<-n.begun
 	return n.send(b)
 }
 
@@ -53,6 +49,7 @@ func (n *Notifier) Entry(parent uint64, name string) error {
 	binary.NativeEndian.PutUint64(b[outHeaderSize:], parent)
 	binary.NativeEndian.PutUint32(b[outHeaderSize+8:], uint32(len(name)))
 	copy(b[outHeaderSize+16:], name)
+	<-n.begun
 	return n.send(b)
 }
 
@@ -62,20 +59,4 @@ func notification(kind uint32, size int) []byte {
 	binary.NativeEndian.PutUint32(b[0:], uint32(len(b)))
 	binary.NativeEndian.PutUint32(b[4:], kind)
 	return b
-}
-
-// send sends a notification. It is no error that the kernel knows nothing of what it
-// is about, or has no mount any more.
-func (n *Notifier) send(b []byte) error {
-	<-n.begun
-	for {
-		_, err := syscall.Write(n.device, b)
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENODEV):
-			return nil
-		}
-		return err
-	}
 }

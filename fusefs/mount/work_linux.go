@@ -41,7 +41,8 @@ func Work(ctx context.Context, confined []string, open func(Session) (Worker, er
 		return fmt.Errorf("this command is started by sitefs itself, not by hand: %w", err)
 	}
 	defer control.close()
-	h := &hand{control: control, confined: confined, notifier: newNotifier()}
+	h := &hand{control: control, confined: confined}
+	h.notifier = newNotifier(h.notify)
 	err = h.prepare(open)
 	if errors.Is(err, errNotNeeded) {
 		return nil
@@ -154,9 +155,8 @@ func standIn(reason string) Worker {
 // serve answers the kernel.
 func (h *hand) serve(ctx context.Context) error {
 	w := h.worker
-	device := int(h.files[fileDevice].Fd())
-	go w.run(device, h.resend)
-	h.notifier.begin(device)
+	go w.run(int(h.files[fileDevice].Fd()), h.resend)
+	h.notifier.begin()
 	parked := make(chan struct{})
 	go h.obey(parked)
 	if h.served.Lost != nil {
@@ -213,6 +213,16 @@ func (h *hand) report(nodes []uint64) {
 	if err := h.control.send(m); err != nil {
 		log.Printf("reporting to the supervisor: %v", err)
 	}
+}
+
+// notify has the supervisor notify the kernel. A thread that waits for the kernel there
+// can't be killed, and what it waits for may be an answer of this worker: it would
+// never be dead, and none would take its place.
+func (h *hand) notify(notification []byte) error {
+	if err := h.control.send(message{Kind: kindNotify, Notification: notification}); err != nil {
+		return fmt.Errorf("asking the supervisor to notify the kernel: %w", err)
+	}
+	return nil
 }
 
 // search tells the supervisor when a request has failed because what is served is

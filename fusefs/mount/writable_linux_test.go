@@ -298,6 +298,46 @@ func TestNotify(t *testing.T) {
 	}
 }
 
+// A worker that is killed while the kernel is being told to forget what a request to
+// it holds has a successor all the same.
+func TestKilledWhileTheKernelForgets(t *testing.T) {
+	w, c := changeableWant(t, serverConfig{})
+	lease(t, w)
+	pid := worker(t, w, 0)
+	makes := exec.CommandContext(testContext(t), "sh", "-c", `echo text >"$0"`, filepath.Join(w.Dir, stuckName))
+	if err := makes.Start(); err != nil {
+		t.Fatal(err)
+	}
+	supervisor := status(t, w).PID
+	eventually(t, testContext(t), func() string {
+		if !waits(supervisor) && !waits(pid) {
+			return "no thread waits for the kernel to forget"
+		}
+		return ""
+	})
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := makes.Wait(); err != nil {
+		t.Error(err)
+	}
+	if got := content(filepath.Join(c.Upper, stuckName)); got != "text\n" {
+		t.Errorf("%q was written", got)
+	}
+}
+
+// waits reports whether a thread of the process can't be interrupted.
+func waits(pid int) bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, stat := range stats {
+		text := content(stat)
+		if strings.HasPrefix(text[strings.LastIndexByte(text, ')')+1:], " D ") {
+			return true
+		}
+	}
+	return false
+}
+
 // A mount that is detached while it is used keeps what it holds until it is not.
 func TestFilesOfADetachedMount(t *testing.T) {
 	w, c := changeableWant(t, serverConfig{})
