@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -20,8 +21,10 @@ import (
 // through the mount. All that a successor must know is in the folder.
 type changeable struct {
 	fuse.RawFileSystem
-	dir    string
-	notify *mount.Notifier
+	dir      string
+	notify   *mount.Notifier
+	progress func()
+	patience time.Duration // with a worker that hangs
 }
 
 // forgetName is a file of which a write has the kernel forget what it knows.
@@ -30,6 +33,9 @@ const forgetName = "forget"
 // stuckName is a file that is made while the kernel is told to forget something in
 // its folder; by the first worker that is to make it, never.
 const stuckName = "stuck"
+
+// longName is a file that takes longer to be made than anybody is patient, and gets on.
+const longName = "long"
 
 // attr fills in the attributes of a file.
 func (c changeable) attr(name string, out *fuse.Attr) fuse.Status {
@@ -111,6 +117,14 @@ func (c changeable) Create(cancel <-chan struct{}, in *fuse.CreateIn, name strin
 		go c.notify.Entry(fuse.FUSE_ROOT_ID, "any")
 		select {}
 	}
+	if name == longName {
+		tick := time.NewTicker(c.patience / 20)
+		defer tick.Stop()
+		for range 60 {
+			<-tick.C
+			c.progress()
+		}
+	}
 	// It may have been made by a worker that did not live to say so.
 	err := os.WriteFile(filepath.Join(c.dir, name), nil, os.FileMode(in.Mode).Perm())
 	if err != nil {
@@ -190,7 +204,7 @@ func newChangeable(c serverConfig, s mount.Session) (mount.Worker, error) {
 	if err := unix.Flock(int(alone.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return mount.Worker{}, fmt.Errorf("another worker has its turn: %w", err)
 	}
-	return mount.Worker{FS: &held{changeable{fuse.NewDefaultRawFileSystem(), c.Upper, s.Notify}, alone}}, nil
+	return mount.Worker{FS: &held{changeable{fuse.NewDefaultRawFileSystem(), c.Upper, s.Notify, s.Progress, c.Patience}, alone}}, nil
 }
 
 // held keeps a file open.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -336,6 +337,18 @@ func waits(pid int) bool {
 		}
 	}
 	return false
+}
+
+// A request that takes long and gets on is no reason to end the worker.
+func TestProgress(t *testing.T) {
+	w, _ := changeableWant(t, serverConfig{Patience: time.Second})
+	lease(t, w)
+	if err := os.WriteFile(filepath.Join(w.Dir, longName), nil, 0o600); err != nil {
+		t.Error(err)
+	}
+	if s := status(t, w); s.Restarts != 0 {
+		t.Errorf("%d restarts: %v", s.Restarts, s.LastRestarts)
+	}
 }
 
 // A mount that is detached while it is used keeps what it holds until it is not.
