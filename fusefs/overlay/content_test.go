@@ -430,6 +430,38 @@ func TestExtendedAttributes(t *testing.T) {
 	}
 }
 
+func TestWritingTakesCapabilities(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give a program capabilities")
+	}
+	// CAP_NET_RAW permitted, by struct vfs_cap_data of capabilities(7).
+	value := string([]byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	for name, change := range map[string]func(m *machine, id uint64) syscall.Errno{
+		"write":    func(m *machine, id uint64) syscall.Errno { return m.write(id, 0, "x") },
+		"truncate": func(m *machine, id uint64) syscall.Errno { return m.truncate(id, 1) },
+		"chown": func(m *machine, id uint64) syscall.Errno {
+			_, e := m.set(id, fuse.FATTR_UID, func(*fuse.SetAttrIn) {})
+			return e
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			id := m.node("bin/tool")
+			for range 2 { // of the lower, then of the upper
+				m.must(m.setxattr(id, capability, value, 0))
+				if got, e := m.getxattr(id, capability); e != 0 || got != value {
+					t.Fatalf("%q, %v", got, e)
+				}
+				m.must(change(m, id))
+				if _, e := m.getxattr(id, capability); e != syscall.ENODATA {
+					t.Errorf("still there: %v", e)
+				}
+				m.must(m.write(id, 0, ""))
+			}
+		})
+	}
+}
+
 func TestChangedSourceLosesItsBytecode(t *testing.T) {
 	for name, change := range map[string]func(m *machine, id uint64) syscall.Errno{
 		"write":    func(m *machine, id uint64) syscall.Errno { return m.write(id, 0, "b") },

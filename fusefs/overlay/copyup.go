@@ -90,6 +90,9 @@ func (p *plan) raise(n *node, c *cut, staged string) {
 		p.fail(err)
 		return
 	}
+	if c != nil && n.record != nil && n.record.Xattrs[capability] != nil {
+		p.fail(p.f.dir.Removexattr(staged, capability)) // as a truncation does
+	}
 	to := upper.OrphanPath(n.id)
 	if !n.unlinked() {
 		at := n.places[0]
