@@ -135,7 +135,7 @@ func Open(dir string, o Options) (_ *Dir, err error) {
 		return nil, fmt.Errorf("journal of overlay %q: %w", dir, err)
 	}
 	if err := d.recover(); err != nil {
-		return nil, fmt.Errorf("overlay %q: finish what a killed process began: %w", dir, err)
+		return nil, fmt.Errorf("overlay %q: what a killed process began can be neither finished nor undone: %w; save what is in %s, then remove %s/%s", dir, err, tmpDir, sideDir, journalFile)
 	}
 	if err := d.sweep(); err != nil {
 		return nil, fmt.Errorf("overlay %q: %w", dir, err)

@@ -53,7 +53,8 @@
 //
 // The journal is a file that is mapped into memory, so that what is written there
 // outlives the process without a system call. It isn't synced: after a loss of
-// power nothing is promised but what fsync promises. Integers are little-endian;
+// power nothing is promised but what fsync promises, and that not of a file that
+// was being renamed in that moment. Integers are little-endian;
 // its parts are at these offsets:
 //
 //	0      "sitefsJ1"
