@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sitefs/sitefs/fusefs/upper"
+	"github.com/sitefs/sitefs/manifest/digest"
 	"github.com/sitefs/sitefs/manifest/tree"
 )
 
@@ -914,4 +917,117 @@ func TestContentWhileNamesChange(t *testing.T) {
 	if e != 0 || len(got) != len(content) || got[4096:] != content[4096:] {
 		t.Errorf("%d bytes, %v", len(got), e)
 	}
+}
+
+// Whatever is done at the same time to the same few files, nothing fails, and the
+// next mount shows what this one does.
+func TestEverythingAtOnce(t *testing.T) {
+	m := newMachine(t)
+	m.must1(m.create("new"))
+	ids := []uint64{m.node(data), m.node(module), m.node("lib/site/other/c.txt"), m.node("bin/tool"), m.node("new")}
+	dirs := []uint64{m.node("lib/site/pkg"), m.node("lib/site/pkg/sub"), m.node("bin")}
+	ops := map[string]func(id uint64, r *rand.Rand) fuse.Status{
+		"READ": func(id uint64, _ *rand.Rand) fuse.Status {
+			buf := make([]byte, 100)
+			res, s := m.Read(nil, &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: id}}, buf)
+			if s == fuse.OK {
+				res.Done()
+			}
+			return s
+		},
+		"WRITE": func(id uint64, r *rand.Rand) fuse.Status {
+			in := fuse.WriteIn{InHeader: fuse.InHeader{NodeId: id}, Offset: r.Uint64N(5000)}
+			_, s := m.Write(nil, &in, make([]byte, 100))
+			return s
+		},
+		"SETATTR of the size": func(id uint64, r *rand.Rand) fuse.Status {
+			in := fuse.SetAttrIn{}
+			in.NodeId, in.Valid, in.Size = id, fuse.FATTR_SIZE, r.Uint64N(5000)
+			return m.SetAttr(nil, &in, &fuse.AttrOut{})
+		},
+		"SETATTR": func(id uint64, r *rand.Rand) fuse.Status {
+			in := fuse.SetAttrIn{}
+			in.NodeId, in.Valid, in.Mode = id, fuse.FATTR_MODE|fuse.FATTR_MTIME, 0o600|r.Uint32N(0o100)
+			return m.SetAttr(nil, &in, &fuse.AttrOut{})
+		},
+		"GETATTR": func(id uint64, _ *rand.Rand) fuse.Status {
+			return m.GetAttr(nil, &fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: id}}, &fuse.AttrOut{})
+		},
+		"SETXATTR": func(id uint64, r *rand.Rand) fuse.Status {
+			in := fuse.SetXAttrIn{InHeader: fuse.InHeader{NodeId: id}}
+			return m.SetXAttr(nil, &in, "user.k", []byte{byte(r.Uint32N(256))})
+		},
+		"LISTXATTR": func(id uint64, _ *rand.Rand) fuse.Status {
+			_, s := m.ListXAttr(nil, &fuse.InHeader{NodeId: id}, make([]byte, 100))
+			return s
+		},
+		"FSYNC": func(id uint64, _ *rand.Rand) fuse.Status {
+			return m.Fsync(nil, &fuse.FsyncIn{InHeader: fuse.InHeader{NodeId: id}})
+		},
+		"FSYNCDIR": func(_ uint64, r *rand.Rand) fuse.Status {
+			return m.FsyncDir(nil, &fuse.FsyncIn{InHeader: fuse.InHeader{NodeId: dirs[r.IntN(len(dirs))]}})
+		},
+		"COPY_FILE_RANGE": func(id uint64, r *rand.Rand) fuse.Status {
+			in := fuse.CopyFileRangeIn{InHeader: fuse.InHeader{NodeId: id}, NodeIdOut: ids[r.IntN(len(ids))], OffOut: 10_000, Len: 100}
+			_, s := m.CopyFileRange(nil, &in)
+			return s
+		},
+		"FALLOCATE": func(id uint64, r *rand.Rand) fuse.Status {
+			return m.Fallocate(nil, &fuse.FallocateIn{InHeader: fuse.InHeader{NodeId: id}, Offset: r.Uint64N(5000), Length: 100})
+		},
+		"LSEEK": func(id uint64, _ *rand.Rand) fuse.Status {
+			s := m.Lseek(nil, &fuse.LseekIn{InHeader: fuse.InHeader{NodeId: id}, Whence: seekHole}, &fuse.LseekOut{})
+			if s == fuse.Status(syscall.ENXIO) {
+				s = fuse.OK // it is empty at the moment
+			}
+			return s
+		},
+	}
+	kinds := slices.Sorted(maps.Keys(ops))
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(7, uint64(i)))
+			for range 300 {
+				kind := kinds[r.IntN(len(kinds))]
+				if s := ops[kind](ids[r.IntN(len(ids))], r); s != fuse.OK {
+					t.Errorf("%s: %v", kind, s)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for i := range 60 {
+			from, to := data, "moved"
+			if i%2 == 1 {
+				from, to = to, from
+			}
+			m.must(m.rename(from, to, 0))
+			m.must1(m.link("new", "lib/other"))
+			m.must(m.unlink("new"))
+			m.must(m.rename("lib/other", "new", 0))
+			if i == 30 {
+				m.must(m.unlink("bin/tool")) // which goes on being used
+			}
+		}
+	})
+	wg.Wait()
+	before := m.everything()
+	m.remount()
+	if after := m.everything(); !maps.Equal(before, after) {
+		t.Errorf("after a remount:\n%v\nwas:\n%v", after, before)
+	}
+}
+
+// everything returns what the files of TestEverythingAtOnce are like.
+func (m *machine) everything() map[string]string {
+	all := make(map[string]string)
+	for _, path := range []string{data, module, "lib/site/other/c.txt", "new"} {
+		id := m.node(path)
+		content, _ := m.read(id)
+		value, _ := m.getxattr(id, "user.k")
+		a := m.stat(id)
+		all[path] = fmt.Sprintf("%x %o %d.%09d %q %d bytes %x", id, a.Mode, a.Mtime, a.Mtimensec, value, a.Size, digest.Of([]byte(content)))
+	}
+	return all
 }
