@@ -86,8 +86,10 @@ func (f *FS) losesSource(dir *node, name string) func() {
 		return func() {}
 	}
 	return func() {
-		for _, n := range names {
-			f.notify.entry(cache, n)
+		if f.seen.known(cache) {
+			for _, n := range names {
+				f.notify.entry(cache, n)
+			}
 		}
 		dir.counting.Lock()
 		defer dir.counting.Unlock()

@@ -469,3 +469,137 @@ func TestReadDirPlusCounts(t *testing.T) {
 		}
 	}
 }
+
+func TestOwners(t *testing.T) {
+	m := newMachine(t)
+	if m.self.Uid != 0 {
+		t.Skip("needs root, to give files away")
+	}
+	caller := fuse.Owner{Uid: 7, Gid: 8}
+	dir := m.must1(m.mkdir("lib/made"))
+	in := fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{InHeader: m.header(dir), Valid: fuse.FATTR_GID | fuse.FATTR_MODE, Mode: 0o2775, Owner: fuse.Owner{Gid: 9}}}
+	m.must(syscall.Errno(m.SetAttr(nil, &in, &fuse.AttrOut{})))
+	header := func(dir uint64) fuse.InHeader {
+		h := m.header(dir)
+		h.Owner = caller
+		return h
+	}
+	tests := []struct {
+		name  string
+		make  func() (id uint64, s fuse.Status)
+		owner fuse.Owner
+		mode  uint32
+	}{
+		{"file", func() (uint64, fuse.Status) {
+			var out fuse.CreateOut
+			s := m.Create(nil, &fuse.CreateIn{InHeader: header(m.node("lib")), Mode: 0o4755}, "f", &out)
+			return out.NodeId, s
+		}, caller, syscall.S_IFREG | 0o4755},
+		{"file without a name", func() (uint64, fuse.Status) {
+			var out fuse.CreateOut
+			s := m.Tmpfile(nil, &fuse.CreateIn{InHeader: header(m.node("lib")), Mode: 0o2711}, &out)
+			return out.NodeId, s
+		}, caller, syscall.S_IFREG | 0o2711},
+		{"symbolic link", func() (uint64, fuse.Status) {
+			h := header(m.node("lib"))
+			var out fuse.EntryOut
+			s := m.Symlink(nil, &h, "x", "l", &out)
+			return out.NodeId, s
+		}, caller, syscall.S_IFLNK | 0o777},
+		{"file in a setgid directory", func() (uint64, fuse.Status) {
+			var out fuse.CreateOut
+			s := m.Create(nil, &fuse.CreateIn{InHeader: header(dir), Mode: 0o644}, "f", &out)
+			return out.NodeId, s
+		}, fuse.Owner{Uid: 7, Gid: 9}, syscall.S_IFREG | 0o644},
+		{"directory in a setgid directory", func() (uint64, fuse.Status) {
+			var out fuse.EntryOut
+			s := m.Mkdir(nil, &fuse.MkdirIn{InHeader: header(dir), Mode: 0o755}, "d", &out)
+			return out.NodeId, s
+		}, fuse.Owner{Uid: 7, Gid: 9}, syscall.S_IFDIR | 0o2755},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			id, s := test.make()
+			m.must(syscall.Errno(s))
+			if a := m.stat(id); a.Owner != test.owner || a.Mode != test.mode {
+				t.Errorf("owner %v, mode %o, want %v, %o", a.Owner, a.Mode, test.owner, test.mode)
+			}
+		})
+	}
+}
+
+func TestDirectoryIsCopiedUpAsItWas(t *testing.T) {
+	m := newMachine(t)
+	dir := m.node("lib/site/pkg/sub")
+	before := m.stat(dir)
+	m.must(m.rename("lib/site/pkg/sub", "lib/moved", 0))
+	m.must1(m.mkdir("lib/moved/new"))
+	after := m.stat(dir)
+	if after.Mode != before.Mode || after.Owner != before.Owner || after.Mtime == before.Mtime {
+		t.Errorf("have %v, before it was changed %v", after, before)
+	}
+	site := m.node("lib/site")
+	before = m.stat(site)
+	m.must1(m.mkdir("lib/site/pkg/new")) // which puts lib/site into DIR, and changes nothing there
+	if after := m.stat(site); after.Mode != before.Mode || after.Mtime != before.Mtime || after.Mtimensec != before.Mtimensec || after.Nlink != before.Nlink {
+		t.Errorf("have %v, before something below was changed %v", after, before)
+	}
+}
+
+func TestTimeOfDirectories(t *testing.T) {
+	m := newMachine(t)
+	tests := []struct {
+		name    string
+		change  func()
+		changed []string
+		kept    []string
+	}{
+		{"rename of the lower's", func() { m.must(m.rename("lib/site/pkg/a.py", "bin/a.py", 0)) }, []string{"lib/site/pkg", "bin"}, []string{"lib", "lib/site"}},
+		{"rename of the renamed", func() { m.must(m.rename("bin/a.py", "lib/a.py", 0)) }, []string{"bin", "lib"}, []string{"lib/site/pkg"}},
+		{"removal of the renamed", func() { m.must(m.unlink("lib/a.py")) }, []string{"lib"}, []string{"bin"}},
+		{"a link", func() { m.must1(m.link("bin/tool", "lib/linked")) }, []string{"lib"}, []string{"bin"}},
+		{"removal of the first name", func() { m.must(m.unlink("bin/tool")) }, []string{"bin"}, []string{"lib"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			times := func(paths []string) (all []uint64) {
+				for _, p := range paths {
+					a := m.stat(m.node(p))
+					all = append(all, a.Mtime, uint64(a.Mtimensec))
+				}
+				return all
+			}
+			for _, p := range slices.Concat(test.changed, test.kept) {
+				in := fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{InHeader: m.header(m.node(p)), Valid: fuse.FATTR_MTIME, Mtime: 5}}
+				m.must(syscall.Errno(m.SetAttr(nil, &in, &fuse.AttrOut{})))
+			}
+			kept := times(test.kept)
+			test.change()
+			if got := times(test.kept); !slices.Equal(got, kept) {
+				t.Errorf("times of %q: %v, were %v", test.kept, got, kept)
+			}
+			for _, p := range test.changed {
+				if a := m.stat(m.node(p)); a.Mtime == 5 {
+					t.Errorf("time of %q was not changed", p)
+				}
+			}
+		})
+	}
+}
+
+func TestPathAndReport(t *testing.T) {
+	m := newMachine(t)
+	a := m.node("lib/site/pkg/a.py")
+	m.must(m.rename("lib/site/pkg", "moved", 0))
+	made := m.must1(m.create("moved/made"))
+	gone := m.must1(m.create("gone"))
+	m.must(m.unlink("gone"))
+	for id, want := range map[uint64]string{fuse.FUSE_ROOT_ID: ".", a: "moved/a.py", made: "moved/made", gone: "", m.node("bin/tool"): "bin/tool"} {
+		if got := m.Path(id); got != want {
+			t.Errorf("path of %x: %q, want %q", id, got, want)
+		}
+	}
+	if got := string(m.Report()); !strings.Contains(got, `"unlinked":1`) {
+		t.Errorf("report %s", got)
+	}
+}

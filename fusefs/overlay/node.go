@@ -99,10 +99,6 @@ func (f *FS) subdirs(n *node) int {
 	return n.dirs
 }
 
-// node returns the object of an ID, nil if it is the lower's and unchanged. mu
-// is held.
-func (f *FS) node(id uint64) *node { return f.nodes[id] }
-
 // path returns where a node is in DIR, if it is real: an unlinked one is among
 // the orphans. mu is held.
 func (f *FS) path(n *node) string {

@@ -363,7 +363,7 @@ func (f *FS) do(unique uint64, doing string, p *plan, node func() uint64) fuse.S
 		for _, path := range p.staged {
 			f.dir.Discard(path)
 		}
-		return f.errno(doing, err)
+		return f.lowerStatus(doing, err)
 	}
 	for _, fn := range p.after {
 		fn()
