@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -1030,4 +1032,50 @@ func (m *machine) everything() map[string]string {
 		all[path] = fmt.Sprintf("%x %o %d.%09d %q %d bytes %x", id, a.Mode, a.Mtime, a.Mtimensec, value, a.Size, digest.Of([]byte(content)))
 	}
 	return all
+}
+
+func BenchmarkWrite(b *testing.B) {
+	m := newMachine(b)
+	id := m.must1(m.create("new"))
+	in := fuse.WriteIn{InHeader: fuse.InHeader{NodeId: id}, Size: 100}
+	data := [][]byte{make([]byte, 100)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, s := m.Writev(nil, &in, data); s != fuse.OK {
+			b.Fatal(s)
+		}
+	}
+}
+
+func BenchmarkRead(b *testing.B) {
+	m := newMachine(b)
+	id := m.node(data)
+	m.must(m.write(id, 0, "D"))
+	in := fuse.ReadIn{InHeader: fuse.InHeader{NodeId: id}}
+	buf := make([]byte, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		r, s := m.Read(nil, &in, buf)
+		if s != fuse.OK {
+			b.Fatal(s)
+		}
+		r.Done()
+	}
+}
+
+func TestWaitingForTheDiskIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		said := 0
+		f := &FS{progress: func() { said++ }}
+		done := f.waiting()
+		time.Sleep(4*progressEvery + 1) // of the bubble's clock
+		synctest.Wait()
+		done()
+		time.Sleep(10 * progressEvery)
+		synctest.Wait()
+		if said != 4 {
+			t.Errorf("said %d times, want 4", said)
+		}
+	})
+	(&FS{}).waiting()()
 }

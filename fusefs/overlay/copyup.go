@@ -34,6 +34,7 @@ func (f *FS) bringUp(n *node, c *cut) fuse.Status {
 	if n.real {
 		return fuse.OK
 	}
+	defer f.waiting()()
 	var err error
 	fd, staged := -1, ""
 	switch n.kind {

@@ -69,6 +69,10 @@ type Options struct {
 
 	// Notify is nil where there is no kernel.
 	Notify Notifier
+
+	// Progress is told every few seconds that a request waits for the disk and for
+	// nothing else. Nil means that nobody watches.
+	Progress func()
 }
 
 // FS answers FUSE requests from the two layers. Its methods may be called
@@ -86,9 +90,10 @@ type FS struct {
 	nodes map[uint64]*node // guarded by mu; one that isn't there is the lower's, unchanged
 	root  *node
 
-	files  files   // open descriptors of upper files
-	seen   lookups // counts of lookups by node
-	notify notices
+	files    files   // open descriptors of upper files
+	seen     lookups // counts of lookups by node
+	notify   notices
+	progress func() // Options.Progress
 }
 
 // New returns a file system over lower whose changes are in dir, which it reads
@@ -102,6 +107,7 @@ func New(lower *view.FS, dir *upper.Dir, o Options) (*FS, error) {
 		owner:         fuse.Owner{Uid: o.UID, Gid: o.GID},
 		self:          fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
 		nodes:         make(map[uint64]*node),
+		progress:      o.Progress,
 	}
 	if f.log == nil {
 		f.log = log.Default()

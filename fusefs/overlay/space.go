@@ -30,6 +30,7 @@ func (f *FS) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 		return f.errno("opening a file to reserve space", err)
 	}
 	defer f.files.release(o)
+	defer f.waiting()()
 	err = f.files.call("fallocate", func() error {
 		return fallocate(o.fd, in.Mode, int64(in.Offset), int64(in.Length))
 	})
@@ -119,6 +120,7 @@ func (f *FS) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32,
 		return 0, f.errno("opening a file to copy to", err)
 	}
 	defer f.files.release(to)
+	defer f.waiting()()
 	done, err := f.files.copySome(to.fd, int64(in.OffOut), from.fd, int64(in.OffIn), int64(size))
 	switch {
 	case err == nil:

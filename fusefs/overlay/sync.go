@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -44,6 +45,7 @@ func (f *FS) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if n == nil {
 		return s
 	}
+	defer f.waiting()()
 	if err := f.syncContent(n, in.FsyncFlags&syncData != 0); err != nil {
 		return f.errno("syncing a file", err)
 	}
@@ -62,6 +64,7 @@ func (f *FS) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if n == nil {
 		return s
 	}
+	defer f.waiting()()
 	if err := f.syncNames(n, true); err != nil {
 		return f.errno("syncing a directory", err)
 	}
@@ -77,6 +80,32 @@ func (f *FS) known(id uint64) (*node, fuse.Status) {
 		return nil, fuse.Status(syscall.ESTALE)
 	}
 	return n, fuse.OK
+}
+
+// progressEvery is how often it is said that a request waits for the disk: often
+// enough for who gives it 40 s, and never in a request of ordinary length.
+const progressEvery = 5 * time.Second
+
+// waiting says that what follows may take as long as a slow disk does, until the
+// returned function is called.
+func (f *FS) waiting() (done func()) {
+	if f.progress == nil {
+		return func() {}
+	}
+	over := make(chan struct{})
+	go func() {
+		t := time.NewTicker(progressEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				f.progress()
+			case <-over:
+				return
+			}
+		}
+	}()
+	return func() { close(over) }
 }
 
 // syncContent syncs the bytes of a file, and with data alone no more of its

@@ -125,6 +125,7 @@ func (f *FS) truncate(n *node, size uint64, kill bool) fuse.Status {
 			return f.errno("clearing set-id bits", err)
 		}
 	}
+	defer f.waiting()()
 	if err := f.ftruncate(o.fd, int64(size)); err != nil {
 		return f.errno("truncating", err)
 	}
