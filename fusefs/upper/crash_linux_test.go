@@ -36,6 +36,16 @@ var scenarios = []scenario{
 			MakeFile("new/deeper/f", 0o4755), MakeNode("new/p", unix.S_IFIFO|0o640),
 		}
 	}},
+	{name: "exchange at once", steps: func(t testing.TB, d *Dir) []Step {
+		return []Step{Exchange("a", "dir"), MakeFile("new", 0o600)}
+	}},
+	{name: "exchange where it can't be at once", steps: func(t testing.TB, d *Dir) []Step {
+		d.renameExchange = func(int, string, int, string) error { return unix.EINVAL }
+		return []Step{Exchange("a", "dir").KeepTime(), MakeFile("new", 0o600)}
+	}},
+	{name: "replace by exchange", steps: func(t testing.TB, d *Dir) []Step {
+		return []Step{Exchange("a", "b"), Move("a", OrphanPath(NodeID(77))), whiteoutStep(t, d, ".", "a"), Exchange("dir/c", "b")}
+	}},
 	{name: "exchange", steps: func(t testing.TB, d *Dir) []Step {
 		aside := d.TrashPath()
 		return []Step{Move("a", aside), Move("dir", "a"), Move(aside, "dir")}
@@ -74,6 +84,9 @@ var scenarios = []scenario{
 	}},
 	{name: "rename a directory", steps: func(t testing.TB, d *Dir) []Step {
 		return []Step{Move("dir/full", "full").KeepTime(), whiteoutStep(t, d, "dir", "full"), Move("full/deep", "deep"), Move("a", "full/a")}
+	}},
+	{name: "exchange of forbidden directories", user: true, steps: func(t testing.TB, d *Dir) []Step {
+		return []Step{Exchange("shut/in", "dir/full"), Exchange("a", "dir/full/g"), MakeFile("shut/in/f", 0)}
 	}},
 	{name: "forbidden directory", user: true, steps: func(t testing.TB, d *Dir) []Step {
 		return []Step{MakeFile("shut/in/f", 0o444), Move("shut/in/g", "g"), Move("shut/in", d.TrashPath())}
@@ -483,7 +496,7 @@ func TestKillRecovery(t *testing.T) {
 		t.Skip("some hundred processes")
 	}
 	for number, s := range scenarios {
-		if s.name != "exchange" && s.name != "forbidden directory" {
+		if !strings.HasPrefix(s.name, "exchange") && s.name != "forbidden directory" {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {

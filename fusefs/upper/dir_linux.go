@@ -39,6 +39,8 @@ type Dir struct {
 	lending sync.Mutex // held while modes are lent
 	loans   journal    // the head of the journal again, which is never mapped anew
 
+	renameExchange func(fromDir int, from string, toDir int, to string) error
+
 	hook func(moment string) error // tests
 }
 
@@ -111,7 +113,7 @@ func Open(dir string, o Options) (_ *Dir, err error) {
 	if o.Area != nil && len(o.Area) < AreaSize {
 		return nil, fmt.Errorf("overlay %q: an area of %d bytes, want %d", dir, len(o.Area), AreaSize)
 	}
-	d := &Dir{name: dir, stage: newStage()}
+	d := &Dir{name: dir, stage: newStage(), renameExchange: renameExchange}
 	defer func() {
 		if err != nil {
 			d.Close()
@@ -434,21 +436,31 @@ func (d *Dir) writeSide(name string, b []byte) error {
 		return err
 	}
 	defer d.dirs.release(side)
-	staged := tmpName + "/" + name
-	fd, err := unix.Openat(side.fd, staged, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	for {
+		staged := tmpName + "/" + d.stage.next()
+		if err := writeFile(side.fd, staged, b); err != nil {
+			return err
+		}
+		err := unix.Renameat(side.fd, staged, side.fd, name)
+		if err == unix.ENOENT {
+			continue // a session that began meanwhile has emptied tmp/
+		}
+		if err != nil {
+			return pathError("rename", staged, err)
+		}
+		return d.SyncDir(sideDir)
+	}
+}
+
+// writeFile makes a file and syncs it.
+func writeFile(dir int, name string, b []byte) error {
+	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return pathError("create", staged, err)
+		return pathError("create", name, err)
 	}
 	f := os.NewFile(uintptr(fd), name)
 	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := unix.Renameat(side.fd, staged, side.fd, name); err != nil {
-		return pathError("rename", staged, err)
-	}
-	return nil
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // openJournal maps the journal.

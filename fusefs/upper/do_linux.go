@@ -196,6 +196,8 @@ func (d *Dir) step(i int, s *Step, again bool) error {
 			switch s.kind {
 			case moveStep:
 				return d.move(s.from, s.to, again)
+			case exchangeStep:
+				return d.exchange(i, s.from, s.to)
 			case linkStep:
 				return d.link(s, again)
 			default:
@@ -209,10 +211,14 @@ func (d *Dir) step(i int, s *Step, again bool) error {
 func (d *Dir) unstep(i int, s *Step, again bool) error {
 	return d.keepingTime(i, s, func() error {
 		return d.permit(func() error {
-			if s.kind == moveStep {
+			switch s.kind {
+			case moveStep:
 				return d.move(s.to, s.from, again)
+			case exchangeStep:
+				return d.exchange(i, s.to, s.from)
+			default:
+				return d.unmake(s)
 			}
-			return d.unmake(s)
 		}, s.needed()...)
 	})
 }
@@ -228,7 +234,7 @@ func (s *Step) paths() []string {
 // needed returns the paths of what a step must be able to write to: directories,
 // and what it moves, for a directory that moves has another parent.
 func (s *Step) needed() []string {
-	if s.kind == moveStep {
+	if s.kind == moveStep || s.kind == exchangeStep {
 		return s.paths()
 	}
 	var parents []string
@@ -311,6 +317,83 @@ func renameFree(fromDir int, from string, toDir int, to string) error {
 func exists(dir int, name string) bool {
 	var st unix.Stat_t
 	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
+// exchange gives what was at the path from when the step began the path to, and what
+// is there the other. It can be called again whatever of it is done.
+func (d *Dir) exchange(step int, from, to string) error {
+	atFrom, err := d.inodeAt(from)
+	if err != nil {
+		return err
+	}
+	atTo, err := d.inodeAt(to)
+	if err != nil {
+		return err
+	}
+	begun := d.journal.inode(step)
+	begun.CompareAndSwap(0, atFrom)
+	switch begun.Load() {
+	case 0:
+		return unix.ENOENT
+	case atTo:
+		return nil
+	case atFrom:
+		err := d.in(from, func(fromDir int, fromName string) error {
+			return d.in(to, func(toDir int, toName string) error {
+				return d.renameExchange(fromDir, fromName, toDir, toName)
+			})
+		})
+		if err != unix.EINVAL || within(from, to) || within(to, from) {
+			d.dirs.forget(from)
+			d.dirs.forget(to)
+			return err
+		}
+		if err := d.move(from, aside, false); err != nil {
+			return err
+		}
+	}
+	return d.exchangeAside(step, from, to)
+}
+
+// aside is where one of two names waits that a file system can't exchange at once.
+const aside = tmpDir + "/aside"
+
+// exchangeAside goes on with an exchange, what was at from being aside.
+func (d *Dir) exchangeAside(step int, from, to string) error {
+	_ = d.at("aside", step) // an error would be no file system's
+	err := d.move(to, from, true)
+	if err == nil {
+		_ = d.at("half", step)
+		if err = d.move(aside, to, false); err == nil {
+			return nil
+		}
+		if e := d.move(from, to, false); e != nil {
+			return errors.Join(err, e)
+		}
+	}
+	if e := d.move(aside, from, false); e != nil {
+		return errors.Join(err, e)
+	}
+	return err
+}
+
+// renameExchange is renameat2(2) that exchanges.
+func renameExchange(fromDir int, from string, toDir int, to string) error {
+	return unix.Renameat2(fromDir, from, toDir, to, unix.RENAME_EXCHANGE)
+}
+
+// inodeAt returns the number of the inode at a path, 0 if nothing is there.
+func (d *Dir) inodeAt(path string) (ino uint64, err error) {
+	err = d.in(path, func(dir int, name string) error {
+		var st unix.Stat_t
+		err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		ino = st.Ino
+		return err
+	})
+	if err == unix.ENOENT {
+		return 0, nil
+	}
+	return ino, err
 }
 
 // link gives a file another name.

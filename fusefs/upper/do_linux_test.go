@@ -108,6 +108,10 @@ func TestFailures(t *testing.T) {
 		{"link out of it", MakeFile("out/f", 0), unix.ENOTDIR},
 		{"over a link", MakeFile("link", 0), unix.EEXIST},
 		{"into itself", Move("dir", "dir/full/dir"), unix.EINVAL},
+		{"exchange with nothing", Exchange("a", "none"), unix.ENOENT},
+		{"exchange of nothing", Exchange("none", "a"), unix.ENOENT},
+		{"exchange with what is in it", Exchange("dir", "dir/full"), unix.EINVAL},
+		{"exchange with what it is in", Exchange("dir/full", "dir"), unix.EINVAL},
 		{"link of a directory", Hardlink("dir", "again"), unix.EPERM},
 		{"parent", MakeFile("../f", 0), unix.EXDEV},
 		{"way up", MakeFile("dir/../../f", 0), unix.EXDEV},
@@ -158,6 +162,31 @@ func TestBroken(t *testing.T) {
 	}
 	open(t, dir, Options{}).Close()
 	sameState(t, "opened again", state(t, dir, false), before)
+}
+
+// TestExchangeAside fails an exchange that the file system can't do at once, at
+// every moment of it.
+func TestExchangeAside(t *testing.T) {
+	for _, moment := range []string{"aside 0", "half 0"} {
+		t.Run(moment, func(t *testing.T) {
+			dir := populate(t, false)
+			d := open(t, dir, Options{})
+			before := state(t, dir, false)
+			d.renameExchange = func(int, string, int, string) error { return unix.EINVAL }
+			d.hook = func(m string) error {
+				if m == moment { // what was aside is gone: the last move fails
+					return os.Rename(filepath.Join(dir, aside), filepath.Join(dir, tmpDir, "away"))
+				}
+				return nil
+			}
+			if err := d.Do(1, nil, Exchange("a", "dir")); !errors.Is(err, unix.ENOENT) {
+				t.Errorf("%v, want ENOENT", err)
+			}
+			have := state(t, dir, false)
+			have["a"] = before["a"] // which the test has taken
+			sameState(t, moment, have, before)
+		})
+	}
 }
 
 // TestDeep makes and moves what lies deeper than a path can say.

@@ -41,6 +41,7 @@ func goldenJournal() journal {
 		MakeDir("made", 0o755).KeepTime().Own(0, 0).Mtime(Time{99, 100}),
 		Move("plain/file", "made/file"),
 		Hardlink("made/file", "hard"),
+		Exchange("hard", "replaced"),
 	}
 	var b []byte
 	for i := range steps {
@@ -185,12 +186,12 @@ func TestGoldenJournal(t *testing.T) {
 	if !d.Resumed() {
 		t.Error("not the session that it was")
 	}
-	for _, name := range []string{"made/file", "hard"} {
+	for _, name := range []string{"made/file", "replaced"} {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != "new\n" {
 			t.Errorf("%s: %q, %v", name, b, err)
 		}
 	}
-	st, err := d.Stat("hard")
+	st, err := d.Stat("replaced")
 	if err != nil {
 		t.Fatal(err)
 	}

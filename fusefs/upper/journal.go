@@ -29,7 +29,8 @@ const (
 
 	results    = 1024
 	resultSize = 24
-	slotSize   = 32
+	slotSize   = 40
+	timeSize   = 16
 
 	// minJournal has room for the steps of all but the deepest paths.
 	minJournal = 256 << 10
@@ -173,25 +174,27 @@ func (j journal) load() (mutation, error) {
 	return m, nil
 }
 
-// slot returns one of the two times that a step remembers.
-func (j journal) slot(step, which int) []byte {
-	return j.b[stepsAt+step*slotSize+which*slotSize/2:][:slotSize/2]
-}
+// slot returns where a step's slot begins.
+func slot(step int) int { return stepsAt + step*slotSize }
 
 // remember keeps the time of a directory before a step changes it.
 func (j journal) remember(step, which int, t Time) {
-	b := j.slot(step, which)
-	binary.LittleEndian.PutUint32(b[4:], uint32(t.Nsec))
-	binary.LittleEndian.PutUint64(b[8:], uint64(t.Sec))
-	j.u32(stepsAt + step*slotSize + which*slotSize/2).Store(1)
+	at := slot(step) + which*timeSize
+	binary.LittleEndian.PutUint32(j.b[at+4:], uint32(t.Nsec))
+	binary.LittleEndian.PutUint64(j.b[at+8:], uint64(t.Sec))
+	j.u32(at).Store(1)
 }
 
 // remembered returns the time that was kept, if one was.
 func (j journal) remembered(step, which int) (Time, bool) {
-	b := j.slot(step, which)
-	t := Time{int64(binary.LittleEndian.Uint64(b[8:])), int64(binary.LittleEndian.Uint32(b[4:]))}
-	return t, j.u32(stepsAt+step*slotSize+which*slotSize/2).Load() == 1
+	at := slot(step) + which*timeSize
+	t := Time{int64(binary.LittleEndian.Uint64(j.b[at+8:])), int64(binary.LittleEndian.Uint32(j.b[at+4:]))}
+	return t, j.u32(at).Load() == 1
 }
+
+// inode is where the number of the inode is that an exchange begins at its first
+// path: 0 until it begins.
+func (j journal) inode(step int) *atomic.Uint64 { return j.u64(slot(step) + 2*timeSize) }
 
 // A loan is the true mode of what was made accessible for a moment.
 type loan struct {

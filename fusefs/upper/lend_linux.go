@@ -127,12 +127,25 @@ func (d *Dir) giveBack() {
 			continue
 		}
 		for _, s := range m.steps {
-			if s.kind == moveStep && within(l.path, s.from) && d.setMode(s.to+l.path[len(s.from):], l) {
+			if p, ok := s.moves(l.path); ok && d.setMode(p, l) {
 				break
 			}
 		}
 	}
 	d.loans.lend(nil)
+}
+
+// moves returns where a step has moved what was at a path, or its undoing.
+func (s *Step) moves(path string) (to string, ok bool) {
+	switch {
+	case s.kind != moveStep && s.kind != exchangeStep:
+		return "", false
+	case within(path, s.from):
+		return s.to + path[len(s.from):], true
+	case within(path, s.to):
+		return s.from + path[len(s.to):], true
+	}
+	return "", false
 }
 
 // setMode sets the mode of what was lent, if path leads to it.

@@ -28,11 +28,17 @@ const (
 	moveStep stepKind = iota + 1
 	linkStep
 	makeStep
+	exchangeStep
 )
 
 // Move gives what is at from the name to, where there must be nothing. A move
 // to TrashPath deletes.
 func Move(from, to string) Step { return Step{kind: moveStep, from: from, to: to} }
+
+// Exchange gives what are at two paths each other's. Where something is to be
+// replaced, an Exchange and then a Move of what was there leave no moment, not
+// even for a disk that loses its power, without the one or the other.
+func Exchange(a, b string) Step { return Step{kind: exchangeStep, from: a, to: b} }
 
 // Hardlink gives the file at from the name to as well.
 func Hardlink(from, to string) Step { return Step{kind: linkStep, from: from, to: to} }
@@ -94,7 +100,7 @@ const (
 // verb is what the step does, for errors.
 func (s *Step) verb() string {
 	switch {
-	case s.kind == moveStep:
+	case s.kind == moveStep, s.kind == exchangeStep:
 		return "rename"
 	case s.kind == linkStep:
 		return "link"
@@ -172,7 +178,7 @@ func decodeStep(b []byte) (s Step, rest []byte, err error) {
 		gid:      le.Uint32(b[12:]),
 		modified: Time{int64(le.Uint64(b[16:])), int64(le.Uint64(b[24:]))},
 	}
-	if s.kind < moveStep || s.kind > makeStep {
+	if s.kind < moveStep || s.kind > exchangeStep {
 		return Step{}, nil, errStep
 	}
 	b = b[stepHead:]

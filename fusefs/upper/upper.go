@@ -53,8 +53,7 @@
 //
 // The journal is a file that is mapped into memory, so that what is written there
 // outlives the process without a system call. It isn't synced: after a loss of
-// power nothing is promised but what fsync promises, and that not of a file that
-// was being renamed in that moment. Integers are little-endian;
+// power nothing is promised but what fsync promises. Integers are little-endian;
 // its parts are at these offsets:
 //
 //	0      "sitefsJ1"
@@ -69,19 +68,21 @@
 //	56     u64 number of results ever written
 //	4096   1,024 results: u64 unique, u32 errno, u32 0, u64 node; the n-th is at n mod 1,024
 //	32768  lent modes: u32 count, then of each u32 mode, u32 length of path, u64 inode, path
-//	98304  a slot of 32 bytes for each step, then the encoded steps
+//	98304  a slot of 40 bytes for each step, then the encoded steps
 //
 // A slot holds, twice, u32 1 if set, u32 nanoseconds, i64 seconds: the
-// modification times that the directories of the step's two paths get back.
+// modification times that the directories of the step's two paths get back; then
+// u64 the inode that an exchange found at its first path.
 //
 // A mutation is a list of steps, each one system call that is done or not: a move
-// to a name that is free, a hard link, or the making of an empty file, directory,
-// link, fifo or socket (with its owner and mode, which can be set again). Nothing
-// is ever replaced or deleted by a step: what must go moves to tmp/ and is
+// to a name that is free, the exchange of two names, a hard link, or the making of
+// an empty file, directory, link, fifo or socket (with its owner and mode, which can
+// be set again). Nothing is ever deleted by a step: what must go moves to tmp/ and is
 // removed when the mutation is over. The steps are written, then the state; next
 // follows each step. Who finds a journal running goes on from next, of which
 // alone it can't know whether it is done, and its names tell: a move is done if
-// the source is gone and the target there, a making if the target is there. A
+// the source is gone and the target there, a making if the target is there, an
+// exchange if its inode is at the second path. A
 // step that fails has those before it undone in reverse, by the same rules.
 package upper
 
