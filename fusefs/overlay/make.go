@@ -157,7 +157,7 @@ func (f *FS) again(dir uint64, name string, r upper.Result, out *fuse.EntryOut) 
 		return fuse.Status(r.Errno)
 	}
 	var n *node
-	if d := f.nodes[dir]; d != nil {
+	if d := f.nodes[dir]; d != nil && d.isDir() {
 		n = d.kids[name]
 	}
 	if n == nil {

@@ -28,26 +28,30 @@ type node struct {
 	real   bool          // DIR has it: the content, or the directory
 	record *upper.Record // what is recorded at its first place; nil: nothing
 
-	// Of a directory: the names that are not as the lower has them, or whose node
-	// has an object for another reason; and the whiteouts that are on disk, beside
-	// one of which there may be a node.
-	kids  map[string]*node
-	white map[string]bool
-
-	shown   bool    // of a __pycache__: it is no ghost, as the kernel was told
-	dirs    int     // of a directory: how many are in it, see counts
-	listing listing // of a directory: the names that no listing of the lower has
-	names   history // of a directory: whether the names in it are synced
-
-	// sources is how many files of a directory have bytecode of the view's, once
-	// they are counted.
-	counting sync.Mutex // guards both where mu is held for reading
-	counted  bool
-	sources  int
+	*directory // nil of any other type
 
 	// content is read-held while bytes are read or written by descriptor, and
 	// write-held by copy-up and truncation.
 	content sync.RWMutex
+}
+
+// A directory is what a node has that is one. All of it is guarded by FS.mu.
+type directory struct {
+	// kids are the names that are not as the lower has them, or whose node has an
+	// object for another reason. white are the whiteouts that are on disk, beside
+	// one of which there may be a node.
+	kids  map[string]*node
+	white map[string]bool
+
+	dirs    int     // how many directories are in it, see counts
+	listing listing // the names that no listing of the lower has
+	names   history // whether the names in it are synced
+	shown   bool    // of a __pycache__: it is no ghost, as the kernel was told
+
+	// sources is how many files have bytecode of the view's, once they are counted.
+	counting sync.Mutex // guards both where mu is held for reading
+	counted  bool
+	sources  int
 }
 
 // A place is a name in a directory.

@@ -55,8 +55,7 @@ func (f *FS) adopt(id uint64) (*node, error) {
 func (f *FS) newNode(id uint64, kind uint32) *node {
 	n := &node{id: id, kind: kind}
 	if n.isDir() {
-		n.kids = make(map[string]*node)
-		n.white = make(map[string]bool)
+		n.directory = &directory{kids: make(map[string]*node), white: make(map[string]bool)}
 	}
 	f.nodes[id] = n
 	return n
