@@ -58,7 +58,7 @@ type injected struct {
 	*overlay
 	plain string
 	next  int
-	ended chan error
+	ended chan struct{} // closed when the servers have ended
 
 	mu     sync.Mutex
 	answer func(faults.Call) faults.Answer // nil: let be
@@ -77,10 +77,10 @@ func newInjected(t *testing.T) *injected {
 func (o *injected) mount(t *testing.T) {
 	t.Helper()
 	c := o.Command(context.Background(), o.Dir, o.words()...)
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	go func() {
-		_, err := faults.Run(context.Background(), c, []string{o.upper}, o.ask)
-		ended <- err
+		defer close(ended)
+		faults.Run(context.Background(), c, []string{o.upper}, o.ask) // the error is the command's, which the wait below sees fail
 	}()
 	o.ended = ended
 	// The command itself is waited for when the servers have ended.
@@ -89,10 +89,13 @@ func (o *injected) mount(t *testing.T) {
 		if err != nil {
 			return err.Error()
 		}
+		mounting, serving := false, false
 		for _, p := range running {
-			if p.Is("mount") && slices.Contains(p.Argv, o.venv) {
-				return "it is being mounted"
-			}
+			mounting = mounting || p.Is("mount") && slices.Contains(p.Argv, o.venv)
+			serving = serving || p.Is("mount-worker") && strings.Contains(strings.Join(p.Argv, " "), o.Dir)
+		}
+		if mounting || !serving {
+			return fmt.Sprintf("a command mounts: %v, a worker serves: %v", mounting, serving)
 		}
 		_, err = os.Stat(o.site)
 		if err != nil {
