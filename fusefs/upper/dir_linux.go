@@ -399,7 +399,11 @@ func (d *Dir) checkBase(o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := d.writeSide(baseFile, append(b, '\n')); err != nil {
+	err = d.writeSide(baseFile, append(b, '\n'))
+	if err == nil {
+		err = d.SyncDir(sideDir) // FORMAT too: what is fsynced in the layer must not outlive what it is over
+	}
+	if err != nil {
 		return fmt.Errorf("overlay %q: %w", d.name, err)
 	}
 	d.base = o.Base
@@ -428,8 +432,8 @@ func (d *Dir) readSide(name string) ([]byte, error) {
 	return b, err
 }
 
-// writeSide puts a small file into the side area, whole or not at all, and
-// synced: what it says must outlive the session.
+// writeSide puts a small file into the side area, whole or not at all. Its bytes are
+// synced, its name is once [Dir.SyncDir] was called.
 func (d *Dir) writeSide(name string, b []byte) error {
 	side, err := d.dirs.acquire(sideDir)
 	if err != nil {
@@ -448,7 +452,7 @@ func (d *Dir) writeSide(name string, b []byte) error {
 		if err != nil {
 			return pathError("rename", staged, err)
 		}
-		return d.SyncDir(sideDir)
+		return nil
 	}
 }
 

@@ -26,7 +26,12 @@ func (d *Dir) Committed() (tree string, err error) {
 
 // SetCommitted notes, durably, that the layer over its base is now that tree. It
 // changes nothing else, and may be called beside a session: [OpenReadOnly] will do.
-func (d *Dir) SetCommitted(tree string) error { return d.writeSide(committedFile, []byte(tree)) }
+func (d *Dir) SetCommitted(tree string) error {
+	if err := d.writeSide(committedFile, []byte(tree)); err != nil {
+		return err
+	}
+	return d.SyncDir(sideDir)
+}
 
 // Reset empties the layer, as one mutation, and has base be what it was made over
 // from then on.

@@ -6,7 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // topNames returns all names at the top of an upper directory but the side area's.
@@ -95,5 +98,41 @@ func TestRevert(t *testing.T) {
 	}
 	if names := topNames(t, dir); len(names) > 0 {
 		t.Errorf("the layer still has %q", names)
+	}
+}
+
+// TestSetCommittedTogether: several at once, beside sessions that begin, leave what
+// one of them said.
+func TestSetCommittedTogether(t *testing.T) {
+	dir := t.TempDir()
+	if err := open(t, dir, Options{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	var group errgroup.Group
+	trees := []string{strings.Repeat("a", 64), strings.Repeat("b", 64), strings.Repeat("c", 64)}
+	for _, tree := range trees {
+		group.Go(func() error {
+			d, err := OpenReadOnly(dir)
+			for range 20 {
+				err = errors.Join(err, d.SetCommitted(tree))
+			}
+			return errors.Join(err, d.Close())
+		})
+	}
+	for range 20 {
+		d, err := Open(dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := d.Committed()
+		if tree != "" && !slices.Contains(trees, tree) {
+			t.Errorf("committed is %q, %v", tree, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
 	}
 }
