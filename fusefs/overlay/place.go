@@ -356,6 +356,7 @@ func empty(r upper.Record) bool { return r.Lower == "" && !r.Whiteout }
 func (f *FS) do(unique uint64, doing string, p *plan, node func() uint64) fuse.Status {
 	err := p.err
 	if err == nil && len(p.steps) > 0 {
+		defer f.waiting()()
 		err = f.dir.Do(unique&^resent, node, p.steps...)
 	}
 	if err != nil {
