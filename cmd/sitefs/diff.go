@@ -97,11 +97,19 @@ func (d *diffing) run(c *cobra.Command, l *session.Layer) error {
 	return errors.Join(err, out.Flush())
 }
 
-// writeTar writes the layer to a file, whole or not at all, or to standard output.
+// writeTar writes the layer to a file, whole or not at all. What is there and no file,
+// such as a pipe, is written to, as standard output is.
 func (d *diffing) writeTar(c *cobra.Command, l *session.Layer) (err error) {
 	write := func(w io.Writer) error { return layerTo(c.Context(), w, l, c.ErrOrStderr()) }
 	if d.tar == "-" {
 		return write(c.OutOrStdout())
+	}
+	if fi, err := os.Stat(d.tar); err == nil && !fi.Mode().IsRegular() {
+		f, err := os.OpenFile(d.tar, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
 	}
 	f, err := os.CreateTemp(filepath.Dir(d.tar), ".sitefs-layer-*")
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sitefs/sitefs/fusefs/diff"
@@ -71,7 +72,7 @@ func replaceDir(dir string) error {
 	if err = os.Rename(dir, filepath.Join(aside, "overlay")); err == nil {
 		err = os.Mkdir(dir, fi.Mode().Perm())
 	}
-	return errors.Join(err, os.RemoveAll(aside))
+	return errors.Join(err, removeAll(aside))
 }
 
 func discard(ctx context.Context, st *store.Store, dir string, u *upper.Dir, paths []string, dry bool) ([]diff.Change, error) {
@@ -79,6 +80,9 @@ func discard(ctx context.Context, st *store.Store, dir string, u *upper.Dir, pat
 	if err != nil {
 		if len(paths) > 0 || dry {
 			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, err // nothing is wrong with it: the user has had second thoughts
 		}
 		return nil, u.Reset(u.Base()) // whatever it was: it goes
 	}
@@ -88,13 +92,10 @@ func discard(ctx context.Context, st *store.Store, dir string, u *upper.Dir, pat
 		}
 		return l.Changes, u.Reset(u.Base())
 	}
-	var gone []diff.Change
-	for _, p := range paths {
-		below, err := l.revertible(p)
-		if err != nil {
-			return nil, err
-		}
-		gone = append(gone, below...)
+	paths = outermost(paths)
+	gone, err := l.revertible(paths)
+	if err != nil {
+		return nil, err
 	}
 	if dry {
 		return gone, nil
@@ -106,43 +107,89 @@ func discard(ctx context.Context, st *store.Store, dir string, u *upper.Dir, pat
 	return gone, err
 }
 
-// revertible returns what the overlay changes at and below a path, which must be in a
-// directory that is where the tree has it.
-func (l *Layer) revertible(p string) ([]diff.Change, error) {
-	if !fs.ValidPath(p) || p == "." {
-		return nil, fmt.Errorf("%q is no path in the environment: name it relative to its top", p)
-	}
-	var below []diff.Change
-	for _, c := range l.Changes {
-		switch {
-		case c.Path == p || strings.HasPrefix(c.Path, p+"/"):
-			below = append(below, c)
-		case c.Kind == diff.Added && strings.HasPrefix(p, c.Path+"/") && l.hasLower(p):
-			return nil, fmt.Errorf("%q was replaced as a whole: discard that", c.Path)
+// outermost returns the paths that are not below others of them, each once.
+func outermost(paths []string) []string {
+	var outer []string
+	for _, p := range paths {
+		if !slices.ContainsFunc(paths, func(other string) bool { return isBelow(p, other) }) {
+			outer = append(outer, p)
 		}
 	}
-	if len(below) == 0 {
-		return nil, fmt.Errorf("%q is %w in the overlay %q; `sitefs diff` shows what is changed", p, ErrUnchanged, l.Dir)
-	}
-	return below, l.movedTo(p)
+	slices.Sort(outer)
+	return slices.Compact(outer)
 }
 
-// movedTo refuses a path whose content lies elsewhere now: it would be at two places.
-func (l *Layer) movedTo(p string) error {
-	return l.upper.Scan(func(dir string, listing *upper.Listing) error {
-		for _, r := range listing.Records {
-			at := path.Join(dir, r.Name)
-			if at != p && (r.Lower == p || strings.HasPrefix(r.Lower, p+"/") || strings.HasPrefix(p, r.Lower+"/")) {
-				return fmt.Errorf("%q was renamed to %q: discard both, or rename it back in the mount", r.Lower, at)
+// isBelow reports whether a path of an environment is in a directory, at any depth.
+func isBelow(p, dir string) bool { return dir == "." || strings.HasPrefix(p, dir+"/") }
+
+// revertible returns what the overlay changes at and below some paths. Each must be in
+// a directory that is where the tree has it.
+func (l *Layer) revertible(paths []string) ([]diff.Change, error) {
+	var below []diff.Change
+	for _, p := range paths {
+		if !fs.ValidPath(p) || p == "." {
+			return nil, fmt.Errorf("%q is no path in the environment: name it relative to its top", p)
+		}
+		had := len(below)
+		for _, c := range l.Changes {
+			switch {
+			case c.Path == p || isBelow(c.Path, p):
+				below = append(below, c)
+			case (c.Kind == diff.Added || c.Kind == diff.Removed) && isBelow(p, c.Path) && l.hasLower(p):
+				return nil, errWhole(c.Path)
 			}
 		}
-		return nil
+		if len(below) == had {
+			return nil, fmt.Errorf("%q is %w in the overlay %q; `sitefs diff` shows what is changed", p, ErrUnchanged, l.Dir)
+		}
+	}
+	return below, l.upper.Scan(func(dir string, listing *upper.Listing) error {
+		for _, p := range paths {
+			if err := l.checkPlace(p, dir, listing); err != nil {
+				return err
+			}
+		}
+		return checkMoved(paths, dir, listing)
 	})
 }
 
-// hasLower reports whether the tree has a path.
+// errWhole is why nothing in a directory can be taken back by itself.
+func errWhole(dir string) error {
+	return fmt.Errorf("%q was replaced or removed as a whole: discard that", dir)
+}
+
+// checkPlace refuses a path that the tree has, if what a directory of the upper says
+// keeps the tree from showing through there.
+func (l *Layer) checkPlace(p, dir string, listing *upper.Listing) error {
+	if listing.Opaque && isBelow(p, dir) && l.hasLower(p) {
+		return errWhole(dir)
+	}
+	for _, name := range listing.Whiteouts {
+		if at := path.Join(dir, name); isBelow(p, at) && l.hasLower(p) {
+			return errWhole(at)
+		}
+	}
+	return nil
+}
+
+// checkMoved refuses paths if what the tree has there is, by what a directory of the
+// upper says, at another path and would stay: it would be at two then.
+func checkMoved(paths []string, dir string, listing *upper.Listing) error {
+	for _, r := range listing.Records {
+		at := path.Join(dir, r.Name)
+		covers := func(what string) bool {
+			return slices.ContainsFunc(paths, func(p string) bool { return what == p || isBelow(what, p) })
+		}
+		if covers(r.Lower) && !covers(at) {
+			return fmt.Errorf("%q was renamed to %q: discard both, or rename it back in the mount", r.Lower, at)
+		}
+	}
+	return nil
+}
+
+// hasLower reports whether the tree has a path of the environment.
 func (l *Layer) hasLower(p string) bool {
-	_, _, err := l.Tree.Find(p)
+	_, _, err := l.Tree.Find(path.Join(l.Diff.Dir, p))
 	return err == nil
 }
 

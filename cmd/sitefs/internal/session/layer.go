@@ -36,7 +36,7 @@ func OverlayOf(ctx context.Context, name string) (string, error) {
 	}
 	at, err := filepath.EvalSymlinks(name)
 	if err != nil {
-		return "", err
+		at = name // a mount that nobody serves is known by its path
 	}
 	for _, m := range mounts {
 		var i Info
@@ -48,12 +48,13 @@ func OverlayOf(ctx context.Context, name string) (string, error) {
 		}
 		return i.Overlay, nil
 	}
-	if _, err := os.Lstat(filepath.Join(at, upper.SideDir)); errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%w: %q is neither one nor an environment that is mounted with one: name the directory that --overlay had", ErrOverlay, name)
-	} else if err != nil {
-		return "", err
+	if err == nil {
+		_, err = os.Lstat(filepath.Join(at, upper.SideDir))
 	}
-	return at, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%w: %q is neither one nor an environment that is mounted with one: name the directory that --overlay had", ErrOverlay, name)
+	}
+	return at, err
 }
 
 // OpenLayer compares what the overlay in dir has with the tree that it was made over,
