@@ -55,6 +55,7 @@ func (f *FS) bringUp(n *node, c *cut) fuse.Status {
 	p.raise(n, c, staged)
 	p.then(func() {
 		n.real = true
+		n.named.changed()
 		if fd >= 0 {
 			f.files.add(n.id, fd)
 		}

@@ -27,6 +27,7 @@ type node struct {
 	lower  uint64        // the view's node with its content or children; 0: none
 	real   bool          // DIR has it: the content, or the directory
 	record *upper.Record // what is recorded at its first place; nil: nothing
+	named  history       // whether its names and its record are synced
 
 	*directory // nil of any other type
 

@@ -66,6 +66,7 @@ func (f *FS) put(n *node, p place) {
 	n.places = append(n.places, p)
 	p.dir.kids[p.name] = n
 	p.dir.names.changed()
+	n.named.changed()
 }
 
 // has reports whether there is a node under a name.
@@ -86,6 +87,7 @@ func (f *FS) attach(n *node, p place) {
 func (f *FS) detach(n *node, p place) {
 	delete(p.dir.kids, p.name)
 	p.dir.names.changed()
+	n.named.changed()
 	n.places = slices.DeleteFunc(n.places, func(q place) bool { return q == p })
 	if counts(n.id, n.kind, p.name) {
 		p.dir.dirs--
@@ -198,6 +200,7 @@ func (p *plan) real(n *node) {
 	p.then(func() {
 		n.real = true
 		above.dir.names.changed()
+		n.named.changed()
 	})
 }
 
@@ -291,7 +294,10 @@ func (p *plan) record(n *node, at place, r upper.Record, moved bool) {
 	}
 	r.Lower, r.Whiteout = lower, p.recordAt(at).Whiteout
 	p.setRecord(at, r, moved)
-	p.then(func() { n.record = &r })
+	p.then(func() {
+		n.record = &r
+		n.named.changed()
+	})
 }
 
 // unrecord removes the record of a node at its first place, which it leaves.

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -12,24 +13,23 @@ import (
 	"github.com/sitefs/sitefs/fusefs/upper"
 )
 
-// A history tells whether the names in a directory of DIR have changed since they
-// were last synced. Of a directory that was never synced it says so.
+// A history tells whether something has changed since it was last synced: the names
+// in a directory of DIR, or those of a node. Of what was never synced it says so.
 type history struct {
 	changes atomic.Uint64 // the number of changes
 	synced  atomic.Uint64 // as many were there, and 1, when it was last synced
 }
 
-// changed says that names have changed.
+// changed says that it has changed.
 func (h *history) changed() { h.changes.Add(1) }
 
-// unsynced returns what to give to sync once the names are synced, and whether they
-// must be.
+// unsynced returns what to give to sync once it is synced, and whether it must be.
 func (h *history) unsynced() (mark uint64, yes bool) {
 	mark = h.changes.Load() + 1
 	return mark, h.synced.Load() != mark
 }
 
-// sync says that the names are synced as they were when mark was taken.
+// sync says that it is synced as it was when mark was taken.
 func (h *history) sync(mark uint64) {
 	for old := h.synced.Load(); old < mark; old = h.synced.Load() {
 		if h.synced.CompareAndSwap(old, mark) {
@@ -86,26 +86,42 @@ func (f *FS) known(id uint64) (*node, fuse.Status) {
 // enough for who gives it 40 s, and never in a request of ordinary length.
 const progressEvery = 5 * time.Second
 
-// waiting says that what follows may take as long as a slow disk does, until the
-// returned function is called.
+// waiting says that what follows may take as long as a slow disk does, until done
+// is called.
 func (f *FS) waiting() (done func()) {
 	if f.progress == nil {
 		return func() {}
 	}
-	over := make(chan struct{})
-	go func() {
-		t := time.NewTicker(progressEvery)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				f.progress()
-			case <-over:
-				return
-			}
-		}
-	}()
-	return func() { close(over) }
+	w := &wait{progress: f.progress}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(progressEvery, w.tick)
+	return w.done
+}
+
+// A wait says again and again that it goes on.
+type wait struct {
+	progress func()
+
+	mu    sync.Mutex
+	timer *time.Timer
+	over  bool
+}
+
+func (w *wait) tick() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.over {
+		w.progress()
+		w.timer.Reset(progressEvery)
+	}
+}
+
+func (w *wait) done() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	w.timer.Stop()
 }
 
 // syncContent syncs the bytes of a file, and with data alone no more of its
@@ -134,79 +150,88 @@ func (s *files) fsync(fd int) error {
 	return s.call("fsync", func() error { return unix.Fsync(fd) })
 }
 
-// An unsynced is something open in DIR that has to be synced.
-type unsynced struct {
-	fd    int
-	names *history // nil: a record
-	mark  uint64
+// A syncing is what is being synced of names.
+type syncing struct {
+	f      *FS
+	fds    []int    // directories and records, open
+	synced []func() // for once all are synced
+	whole  bool     // the whole file system is to be: there are too many records
+	err    error    // the first
 }
 
-// syncNames syncs the directories from a node's names to the top, and with it itself
-// if it is one, that have changed since they were.
-func (f *FS) syncNames(n *node, itself bool) (err error) {
-	todo, all, err := f.unsynced(n, itself)
+// syncNames syncs the names of a node, and those of the directories above, that have
+// changed since they were, and with it itself those in a directory.
+func (f *FS) syncNames(n *node, itself bool) error {
+	s := syncing{f: f}
 	defer func() {
-		for _, u := range todo {
-			_ = unix.Close(u.fd) // opened for reading
+		for _, fd := range s.fds {
+			_ = unix.Close(fd) // opened for reading
 		}
 	}()
-	if err != nil {
-		return err
+	f.mu.RLock()
+	if itself {
+		s.namesIn(n)
 	}
-	if all {
-		if err := f.dir.Sync(); err != nil {
-			return err
+	s.namesOf(n)
+	f.mu.RUnlock()
+	if s.err == nil && s.whole {
+		s.err = f.dir.Sync()
+	}
+	for _, fd := range s.fds {
+		if s.err == nil && !s.whole {
+			s.err = f.files.fsync(fd)
 		}
 	}
-	for _, u := range todo {
-		if !all {
-			if err := f.files.fsync(u.fd); err != nil {
-				return err
-			}
-		}
-		if u.names != nil {
-			u.names.sync(u.mark)
-		}
+	if s.err != nil {
+		return s.err
+	}
+	for _, synced := range s.synced {
+		synced()
 	}
 	return nil
 }
 
-// unsynced opens what syncNames has to sync. All says that there are too many
-// records to sync one by one.
-func (f *FS) unsynced(n *node, itself bool) (todo []unsynced, all bool, err error) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	open := func(path string, names *history, mark uint64) {
-		fd, e := f.dir.OpenFile(path, unix.O_RDONLY)
-		if e != nil {
-			err = errors.Join(err, e)
-			return
-		}
-		todo = append(todo, unsynced{fd, names, mark})
+// open opens what must be synced. mu is held.
+func (s *syncing) open(path string) {
+	fd, err := s.f.dir.OpenFile(path, unix.O_RDONLY)
+	if err != nil {
+		s.err = errors.Join(s.err, err)
+		return
 	}
-	dir := func(d *node) {
-		if mark, yes := d.names.unsynced(); yes && d.real {
-			open(f.path(d), &d.names, mark)
-		}
+	s.fds = append(s.fds, fd)
+}
+
+// must reports whether h has changes to be synced, which are synced then.
+func (s *syncing) must(h *history) bool {
+	mark, yes := h.unsynced()
+	if yes {
+		s.synced = append(s.synced, func() { h.sync(mark) })
 	}
-	if itself {
-		if _, yes := n.names.unsynced(); yes {
-			all = hasRecords(n)
-		}
-		dir(n)
+	return yes
+}
+
+// namesIn opens a directory, if names in it have changed. mu is held.
+func (s *syncing) namesIn(dir *node) {
+	if dir.real && s.must(&dir.names) {
+		s.whole = hasRecords(dir)
+		s.open(s.f.path(dir))
+	}
+}
+
+// namesOf opens the directories that have the names of a node, and its record, if
+// they have changed, and does so for those directories. mu is held.
+func (s *syncing) namesOf(n *node) {
+	changed := len(n.places) > 0 && s.must(&n.named)
+	if changed && n.record != nil {
+		at := n.places[0]
+		s.open(upper.RecordPath(s.f.path(at.dir), at.name))
 	}
 	for _, at := range n.places {
-		for n := n; ; n, at = at.dir, at.dir.places[0] {
-			if _, yes := at.dir.names.unsynced(); yes && n.record != nil && n.places[0] == at {
-				open(upper.RecordPath(f.path(at.dir), at.name), nil, 0)
-			}
-			dir(at.dir)
-			if at.dir.isRoot() || at.dir.unlinked() {
-				break
-			}
+		if changed && at.dir.real {
+			s.open(s.f.path(at.dir))
 		}
+		s.namesOf(at.dir)
 	}
-	return todo, all, err
 }
 
 // hasRecords reports whether something is recorded of a name in a directory.
