@@ -89,7 +89,7 @@ func (f *FS) checkEmpty(dir *node) fuse.Status {
 func (f *FS) remove(unique uint64, n *node, at place) fuse.Status {
 	p := f.plan()
 	p.whiteout(at.dir, at.name)
-	p.remove(n, at)
+	p.remove(n, at, f.pathAt(at))
 	if s := f.do(unique, "removing "+at.name, p, nil); s != fuse.OK {
 		return s
 	}
@@ -99,8 +99,8 @@ func (f *FS) remove(unique uint64, n *node, at place) fuse.Status {
 }
 
 // remove adds the steps that take a name from a node, and keep the node if it was
-// the last and someone may use it.
-func (p *plan) remove(n *node, at place) {
+// the last and someone may use it. What DIR has of it is at the path lies by then.
+func (p *plan) remove(n *node, at place, lies string) {
 	p.then(p.f.losesSource(at.dir, at.name))
 	record := n.record
 	first := n.places[0] == at
@@ -109,9 +109,9 @@ func (p *plan) remove(n *node, at place) {
 	}
 	switch last := len(n.places) == 1; {
 	case n.real && last && !(n.isDir() && ofLower(n.id)):
-		p.move(p.f.pathAt(at), upper.OrphanPath(n.id))
+		p.move(lies, upper.OrphanPath(n.id))
 	case n.real:
-		p.drop(p.f.pathAt(at))
+		p.drop(lies)
 	}
 	if first && ofLower(n.id) && len(n.places) > 1 {
 		p.record(n, n.places[1], upper.Record{}, false) // which name is the lower's node now

@@ -142,13 +142,19 @@ func (f *FS) rename(unique uint64, from place, n *node, to place, other *node) f
 	p := f.plan()
 	p.whiteout(to.dir, to.name)
 	p.whiteout(from.dir, from.name)
-	if other != nil {
-		p.remove(other, to)
+	was, will := f.pathAt(from), f.pathAt(to)
+	replace := n.real && other != nil && other.real
+	switch {
+	case replace: // at once: not even a loss of power costs either
+		p.add(upper.Exchange(was, will))
+		p.remove(other, to, was)
+	case other != nil:
+		p.remove(other, to, will)
 	}
 	p.real(to.dir)
 	first := p.lift(n, from)
-	if n.real {
-		p.move(f.pathAt(from), f.pathAt(to))
+	if n.real && !replace {
+		p.move(was, will)
 	}
 	p.settle(n, from, to, first)
 	if s := f.do(unique, "renaming "+from.name, p, nil); s != fuse.OK {
@@ -182,10 +188,7 @@ func (f *FS) swap(unique uint64, a place, n *node, b place, other *node) fuse.St
 	firstN, firstOther := p.lift(n, a), p.lift(other, b)
 	switch {
 	case n.real && other.real:
-		aside := f.dir.TrashPath()
-		p.move(f.pathAt(a), aside)
-		p.move(f.pathAt(b), f.pathAt(a))
-		p.move(aside, f.pathAt(b))
+		p.add(upper.Exchange(f.pathAt(a), f.pathAt(b)))
 	case n.real:
 		p.move(f.pathAt(a), f.pathAt(b))
 	case other.real:
