@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"maps"
+	"sync"
 	"syscall"
 	"time"
 
@@ -76,7 +77,38 @@ func (f *FS) upperAttr(n *node, out *fuse.Attr) fuse.Status {
 		Owner:     fuse.Owner{Uid: st.Uid, Gid: st.Gid},
 		Blksize:   blockSize,
 	}
+	if n.isDir() {
+		n.ctime.show(out)
+	}
 	return fuse.OK
+}
+
+// A ctime is when a directory of DIR last changed for who uses the mount. DIR's own
+// changes too when a record comes or what is in it is copied up, and a program such
+// as tar that sees that takes it for a change. It is not kept: another process begins
+// with DIR's.
+type ctime struct {
+	mu    sync.Mutex // guards the rest where FS.mu is held for reading
+	known bool       // not since the last change
+	sec   uint64
+	nsec  uint32
+}
+
+// show fills in the time, which is that of out after a change.
+func (c *ctime) show(out *fuse.Attr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.known {
+		c.known, c.sec, c.nsec = true, out.Ctime, out.Ctimensec
+	}
+	out.Ctime, out.Ctimensec = c.sec, c.nsec
+}
+
+// changed says that the directory has changed.
+func (c *ctime) changed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known = false
 }
 
 // lowerAttr fills in what the lower has and the record changes. mu is held.
@@ -184,6 +216,9 @@ func (f *FS) needsFile(n *node, in *fuse.SetAttrIn) bool {
 
 // changeUpper changes the attributes of what is in DIR. mu is held.
 func (f *FS) changeUpper(n *node, in *fuse.SetAttrIn) fuse.Status {
+	if n.isDir() {
+		defer n.ctime.changed()
+	}
 	at := f.path(n)
 	uid, gid := -1, -1
 	if in.Valid&fuse.FATTR_UID != 0 {

@@ -1080,3 +1080,47 @@ func TestWaitingForTheDiskIsSaid(t *testing.T) {
 	})
 	(&FS{}).waiting()()
 }
+
+// A directory's time of change is its own, and not that of what DIR keeps in it.
+func TestRecordsChangeNoDirectory(t *testing.T) {
+	m := newMachine(t)
+	dir := m.node("lib/site/pkg/sub")
+	host := func() (sec, nsec int64) {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(m.upper, "lib/site/pkg/sub"), &st); err != nil {
+			t.Fatal(err)
+		}
+		return int64(st.Ctim.Sec), int64(st.Ctim.Nsec)
+	}
+	before := m.stat(dir)
+	same := func(what string) {
+		t.Helper()
+		if a := m.stat(dir); a.Ctime != before.Ctime || a.Ctimensec != before.Ctimensec {
+			t.Errorf("%s: %d.%09d, was %d.%09d", what, a.Ctime, a.Ctimensec, before.Ctime, before.Ctimensec)
+		}
+	}
+	new := func(what string) {
+		t.Helper()
+		before = m.stat(dir)
+		if sec, nsec := host(); int64(before.Ctime) != sec || int64(before.Ctimensec) != nsec {
+			t.Errorf("%s: %d.%09d, want %d.%09d", what, before.Ctime, before.Ctimensec, sec, nsec)
+		}
+	}
+	m.must(m.chmod(m.node(data), 0o600))
+	same("a record in it, and it comes into DIR")
+	m.must1(m.create("lib/site/pkg/sub/new"))
+	new("a new name")
+	for sec, nsec := host(); sec == int64(before.Ctime) && nsec == int64(before.Ctimensec); sec, nsec = host() {
+		m.must(m.chmod(m.node(data), 0o600)) // until the clock has moved on
+	}
+	same("a record in it")
+	m.must(m.write(m.node(data), 0, "D"))
+	same("a copy-up in it")
+	m.must(m.chmod(dir, 0o700))
+	new("its mode")
+	m.must(m.setxattr(dir, "user.k", "v", 0))
+	new("an extended attribute")
+	m.must(m.rename("lib/site/pkg/sub", "lib/site/pkg/sub2", 0))
+	m.must(m.rename("lib/site/pkg/sub2", "lib/site/pkg/sub", 0))
+	new("its name")
+}

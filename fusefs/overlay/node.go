@@ -47,7 +47,8 @@ type directory struct {
 	dirs    int     // how many directories are in it, see counts
 	listing listing // the names that no listing of the lower has
 	names   history // whether the names in it are synced
-	shown   bool    // of a __pycache__: it is no ghost, as the kernel was told
+	ctime   ctime
+	shown   bool // of a __pycache__: it is no ghost, as the kernel was told
 
 	// sources is how many files have bytecode of the view's, once they are counted.
 	counting sync.Mutex // guards both where mu is held for reading

@@ -75,11 +75,20 @@ func (n *node) has(name string) bool { return n.kids[name] != nil }
 // attach gives a node another name, which is new in its directory.
 func (f *FS) attach(n *node, p place) {
 	f.put(n, p)
+	p.changed(n)
 	if counts(n.id, n.kind, p.name) {
 		p.dir.dirs++
 	}
 	if listed, err := f.listed(p.dir, p.name); err != nil || !listed {
 		p.dir.listing.add(p.name, len(p.dir.kids), p.dir.has)
+	}
+}
+
+// changed says that n has come to a place, or gone from it.
+func (p place) changed(n *node) {
+	p.dir.ctime.changed()
+	if n.isDir() {
+		n.ctime.changed()
 	}
 }
 
@@ -89,6 +98,7 @@ func (f *FS) detach(n *node, p place) {
 	p.dir.names.changed()
 	n.named.changed()
 	n.places = slices.DeleteFunc(n.places, func(q place) bool { return q == p })
+	p.changed(n)
 	if counts(n.id, n.kind, p.name) {
 		p.dir.dirs--
 	}
@@ -199,6 +209,7 @@ func (p *plan) real(n *node) {
 	p.made[n] = true
 	p.then(func() {
 		n.real = true
+		n.ctime.show(&a) // as it was: this is no change
 		above.dir.names.changed()
 		n.named.changed()
 	})

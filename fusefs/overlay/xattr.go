@@ -187,6 +187,9 @@ func (f *FS) changeXattr(id uint64, name string, change func(at string) error, r
 		if err := change(f.path(n)); err != nil {
 			return f.errno("changing an extended attribute", err)
 		}
+		if n.isDir() {
+			n.ctime.changed()
+		}
 		return fuse.OK
 	}
 	if err := f.mayRecord(name); err != nil {
