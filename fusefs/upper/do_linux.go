@@ -82,8 +82,12 @@ func (d *Dir) write(unique uint64, steps []Step) (err error) {
 	// disk full: nothing has happened then.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if fault, ok := recover().(interface{ Addr() uintptr }); ok {
+		switch fault := recover().(type) {
+		case nil:
+		case interface{ Addr() uintptr }:
 			err = fmt.Errorf("fault at %#x: %w", fault.Addr(), unix.ENOSPC)
+		default:
+			panic(fault)
 		}
 	}()
 	d.journal.write(unique, len(steps), d.encoded)

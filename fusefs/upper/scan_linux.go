@@ -126,15 +126,20 @@ func (d *Dir) entries(fd int) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range entries {
-		if !d.statAll && entries[i].Type != 0 {
-			continue
+	there := entries[:0]
+	for _, e := range entries {
+		if d.statAll || e.Type == 0 {
+			err := statEntry(fd, &e)
+			if err == unix.ENOENT {
+				continue // it went while we looked, see OpenReadOnly
+			}
+			if err != nil {
+				return nil, err
+			}
 		}
-		if err := statEntry(fd, &entries[i]); err != nil {
-			return nil, err
-		}
+		there = append(there, e)
 	}
-	return entries, nil
+	return there, nil
 }
 
 // statEntry asks for what a directory doesn't tell.

@@ -104,6 +104,40 @@ func TestScanStat(t *testing.T) {
 	}
 }
 
+// TestScanStatVanishes: of what goes while a directory is read nothing is said.
+func TestScanStatVanishes(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, dir, Options{})
+	d.statAll = true
+	names := make([]string, 2000)
+	for i := range names {
+		names[i] = filepath.Join(dir, fmt.Sprint("name", i))
+		if err := os.WriteFile(names[i], nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := make(chan error)
+	go func() {
+		var err error
+		for _, name := range names {
+			err = errors.Join(err, os.Remove(name))
+		}
+		gone <- err
+	}()
+	for {
+		l, err := d.List(".")
+		if err != nil {
+			t.Error(err)
+		}
+		if err != nil || len(l.Entries) == 0 {
+			break
+		}
+	}
+	if err := <-gone; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestScanEnds(t *testing.T) {
 	d := open(t, t.TempDir(), Options{})
 	do(t, d, MakeDir("a", 0o700), MakeDir("b", 0o700))

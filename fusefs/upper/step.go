@@ -129,8 +129,7 @@ const (
 	flagKeepTime
 )
 
-// append encodes the step: kind, flags, two zero bytes, mode, uid, gid, seconds
-// and nanoseconds of mtime, and both paths behind their lengths.
+// append encodes the step; see the package comment.
 func (s *Step) append(b []byte) []byte {
 	var flags byte
 	if s.owned {

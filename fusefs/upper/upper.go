@@ -72,7 +72,11 @@
 //
 // A slot holds, twice, u32 1 if set, u32 nanoseconds, i64 seconds: the
 // modification times that the directories of the step's two paths get back; then
-// u64 the inode that an exchange found at its first path.
+// u64 the inode that an exchange found at its first path. An encoded step is u8 kind
+// (1 move, 2 link, 3 making, 4 exchange), u8 flags (1 has an owner, 2 has a time,
+// 4 keeps times), u16 0, u32 mode with its file type, u32 uid, u32 gid, i64 seconds,
+// i64 nanoseconds, and twice u32 length and as many bytes: the first path, or the
+// target of a symbolic link, and the second.
 //
 // A mutation is a list of steps, each one system call that is done or not: a move
 // to a name that is free, the exchange of two names, a hard link, or the making of
@@ -82,8 +86,9 @@
 // follows each step. Who finds a journal running goes on from next, of which
 // alone it can't know whether it is done, and its names tell: a move is done if
 // the source is gone and the target there, a making if the target is there, an
-// exchange if its inode is at the second path. A
-// step that fails has those before it undone in reverse, by the same rules.
+// exchange if its inode is at the second path (where the file system can't exchange
+// names, it goes by way of tmp/aside). A step that fails has those before it undone
+// in reverse, by the same rules.
 package upper
 
 import (
