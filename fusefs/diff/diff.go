@@ -194,7 +194,11 @@ func (w *walk) names(in string, from place) (map[string]*entry, error) {
 	listing := new(upper.Listing)
 	if in != "" {
 		var err error
-		if listing, err = w.upper.List(in); err != nil {
+		listing, err = w.upper.List(in)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil // it went while we looked
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -229,6 +229,36 @@ func TestRecordOfNothing(t *testing.T) {
 	}
 }
 
+// A meanwhile is a context that changes something each time that it is asked.
+type meanwhile struct {
+	context.Context
+	change func()
+}
+
+func (m meanwhile) Err() error {
+	m.change()
+	return nil
+}
+
+// TestVanishes: beside a mount a directory can go after it was seen.
+func TestVanishes(t *testing.T) {
+	tr, contents, u, dir := fixture(t)
+	write(t, filepath.Join(dir, "new/sub/file"), "")
+	asked := 0
+	m := meanwhile{context.Background(), func() {
+		asked++
+		if asked < 3 { // the top, new
+			return
+		}
+		if err := os.RemoveAll(filepath.Join(dir, "new/sub")); err != nil {
+			t.Error(err)
+		}
+	}}
+	if _, err := New(m, tr, u, contents, Options{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestTar applies the layer of each case to the tree's files, as the image
 // specification says, and compares with what the changes say.
 func TestTar(t *testing.T) {
