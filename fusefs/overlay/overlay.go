@@ -25,6 +25,20 @@
 // from then on, and what else is there lies beside it. So without a whiteout a name that
 // the lower has is the lower's node, copied up or not.
 //
+// # Content
+//
+// READ and WRITE name a node, so who opened a file before it was copied up sees what
+// is written afterwards. A file of the lower is copied up, whole and in one step,
+// when its bytes change; changes of its attributes are recorded, and a truncation
+// copies no more than it keeps. What is written is in DIR's files when write(2)
+// returns, and on the disk when fsync(2) does, its name and all that leads to it
+// included; the kernel sends nothing for syncfs(2) and sync(2).
+//
+// Refused are, with EOPNOTSUPP, POSIX ACLs, extended attributes other than "user." and
+// security.capability, and what moves the bytes behind a hole (fallocate(2)); and with
+// EPERM devices, names that begin ".wh.", and to write to a file of the tree under such
+// a name.
+//
 // # Locks
 //
 // In this order: node.content, then FS.mu, then those of FS.files, FS.seen and
@@ -89,6 +103,8 @@ type FS struct {
 	mu    sync.RWMutex     // names: read to look up, written by every mutation of the namespace
 	nodes map[uint64]*node // guarded by mu; one that isn't there is the lower's, unchanged
 	root  *node
+
+	whiteouts whiteouts // guarded by mu
 
 	files    files   // open descriptors of upper files
 	seen     lookups // counts of lookups by node
