@@ -47,7 +47,8 @@ func (l *lookups) begin(id uint64) {
 	s.counts[id] += 0
 }
 
-// forget takes n off, and reports whether nothing is left.
+// forget takes n off, and reports whether nothing is left. Where not every node is
+// counted the 0 stays: to be without a count means not to be known there.
 func (l *lookups) forget(id, n uint64) bool {
 	s := &l.shards[id%lookupShards]
 	s.mu.Lock()
@@ -60,8 +61,19 @@ func (l *lookups) forget(id, n uint64) bool {
 		s.counts[id] = c - n
 		return false
 	}
-	delete(s.counts, id)
+	s.counts[id] = 0
+	if l.all {
+		delete(s.counts, id)
+	}
 	return true
+}
+
+// end has a node that is no more counted no longer.
+func (l *lookups) end(id uint64) {
+	s := &l.shards[id%lookupShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.counts, id)
 }
 
 // known reports whether the kernel may know a node.
@@ -95,6 +107,7 @@ func (f *FS) reap(n *node) {
 		return
 	}
 	delete(f.nodes, n.id)
+	f.seen.end(n.id)
 	f.files.drop(n.id)
 	if !n.real {
 		return

@@ -304,6 +304,23 @@ func TestOrphanOutlivesTakeoverOnly(t *testing.T) {
 	}
 }
 
+// TestUnlinkedAfterTakeover: what was made since the process took over is counted, and
+// goes when it is forgotten.
+func TestUnlinkedAfterTakeover(t *testing.T) {
+	m := newMachine(t)
+	m.takeover()
+	id := m.must1(m.create("lib/new"))
+	m.must(m.unlink("lib/new"))
+	count := m.seen.shards[id%lookupShards].counts[id]
+	m.Forget(id, count)
+	if m.nodes[id] != nil || len(m.orphans()) != 0 {
+		t.Errorf("still there: %v", m.orphans())
+	}
+	if m.must1(m.create("lib/again")) == 0 || len(m.seen.shards[id%lookupShards].counts) > 1 {
+		t.Error("what is gone is still counted")
+	}
+}
+
 func TestTmpfile(t *testing.T) {
 	m := newMachine(t)
 	var out fuse.CreateOut
