@@ -184,6 +184,9 @@ func (c changeable) GetXAttr(_ <-chan struct{}, _ *fuse.InHeader, attr string, d
 	return uint32(copy(dest, value)), fuse.OK
 }
 
+// dieOnce is the reason of a worker that is killed when it is its turn.
+const dieOnce = "die once"
+
 // newChangeable returns what a worker of a test with an Upper serves, once it has the
 // folder for itself.
 func newChangeable(c serverConfig, s mount.Session) (mount.Worker, error) {
@@ -191,6 +194,11 @@ func newChangeable(c serverConfig, s mount.Session) (mount.Worker, error) {
 		return mount.Worker{}, err
 	}
 	if reason, err := os.ReadFile(c.RefuseTurn); err == nil {
+		if string(reason) == dieOnce {
+			os.Remove(c.RefuseTurn)
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
 		return mount.Worker{}, errors.New(string(reason))
 	}
 	if len(s.Files) != 1 || !sameFile(c.Lock, int(s.Files[0].Fd())) {

@@ -262,6 +262,33 @@ func TestSuccessorRefusesItsTurn(t *testing.T) {
 	}
 }
 
+// A successor that is killed when it is its turn has one itself, and nobody notices.
+func TestSuccessorIsKilledInItsTurn(t *testing.T) {
+	for _, how := range []string{"kill", "reload"} {
+		t.Run(how, func(t *testing.T) {
+			w, c := changeableWant(t, serverConfig{})
+			lease(t, w)
+			pid := worker(t, w, 0)
+			if err := os.WriteFile(c.RefuseTurn, []byte(dieOnce), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if how == "kill" {
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := reload(t, w); err == nil || !strings.Contains(err.Error(), "killed") {
+				t.Errorf("%v, want that the worker was killed", err)
+			}
+			if err := os.WriteFile(filepath.Join(w.Dir, "new"), nil, 0o600); err != nil {
+				t.Error(err)
+			}
+			if s := status(t, w); s.Restarts != 2 || s.Errors > 0 {
+				t.Errorf("%d restarts, want 2: %v; %d errors", s.Restarts, s.LastRestarts, s.Errors)
+			}
+		})
+	}
+}
+
 // The kernel forgets what it is told to, by each worker that serves.
 func TestNotify(t *testing.T) {
 	w, c := changeableWant(t, serverConfig{})
