@@ -419,17 +419,24 @@ func reopen(t *testing.T, dir string, user bool) (r Result, ok bool) {
 	return r, ok
 }
 
+// done returns the state after a scenario that nobody kills.
+func done(t *testing.T, number int) map[string]string {
+	t.Helper()
+	user := scenarios[number].user
+	dir := populate(t, user)
+	openArea(t, dir)
+	runChild(t, dir, number, noFault, 1000, 1000)
+	reopen(t, dir, user)
+	return state(t, dir, true)
+}
+
 // TestKill kills a process at every moment of every scenario: what the successor
 // finds is the state before or after, and the answer to the request says which.
 func TestKill(t *testing.T) {
 	for number, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			after := populate(t, s.user)
-			openArea(t, after)
-			runChild(t, after, number, noFault, 1000, 1000)
-			reopen(t, after, s.user)
-			want := state(t, after, true)
+			want := done(t, number)
 			for moment := 0; ; moment++ {
 				dir := populate(t, s.user)
 				openArea(t, dir)
@@ -501,11 +508,7 @@ func TestKillRecovery(t *testing.T) {
 		}
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			after := populate(t, s.user)
-			openArea(t, after)
-			runChild(t, after, number, noFault, 1000, 1000)
-			reopen(t, after, s.user)
-			want := state(t, after, true)
+			want := done(t, number)
 			for moment := 1; ; moment++ {
 				for recovery := 0; ; recovery++ {
 					dir := populate(t, s.user)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 
 	"golang.org/x/sys/unix"
@@ -74,14 +73,7 @@ func (d *Dir) stageBase(base Base) (staged string, err error) {
 	if err != nil {
 		return "", err
 	}
-	fd, staged, err := d.StageFile(0o600)
-	if err != nil {
-		return "", err
-	}
-	f := os.NewFile(uintptr(fd), staged)
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Close()); err != nil {
-		d.Discard(staged)
+	if staged, err = d.stageBytes(append(b, '\n')); err != nil {
 		return "", fmt.Errorf("overlay %q: %w", d.name, err)
 	}
 	return staged, nil

@@ -59,17 +59,25 @@ func (d *Dir) StageRecord(r Record) (path string, err error) {
 	if err != nil {
 		return "", pathError("record", r.Name, errors.Join(err, unix.EINVAL))
 	}
-	fd, path, err := d.StageFile(0o600)
-	if err != nil {
-		return "", err
-	}
-	f := os.NewFile(uintptr(fd), path)
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err != nil {
-		d.Discard(path)
+	if path, err = d.stageBytes(b); err != nil {
 		return "", pathError("record", r.Name, errno(err))
 	}
 	return path, nil
+}
+
+// stageBytes writes a file in tmp/.
+func (d *Dir) stageBytes(b []byte) (staged string, err error) {
+	fd, staged, err := d.StageFile(0o600)
+	if err != nil {
+		return "", err
+	}
+	f := os.NewFile(uintptr(fd), staged)
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err != nil {
+		d.Discard(staged)
+		return "", err
+	}
+	return staged, nil
 }
 
 // Whiteout returns the step that says that a name of the lower is gone. Of a long
