@@ -36,7 +36,7 @@ func (v Worker) overlay(t *tree.Tree, lower *view.FS, s mount.Session) (*overlay
 	if err != nil {
 		return nil, err
 	}
-	fs, err := overlay.New(lower, dir, overlay.Options{UID: v.UID, GID: v.GID, Notify: s.Notify})
+	fs, err := overlay.New(lower, dir, overlay.Options{UID: v.UID, GID: v.GID, Notify: s.Notify, Progress: s.Progress})
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
