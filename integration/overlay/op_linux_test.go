@@ -89,10 +89,16 @@ var kinds = map[string]struct {
 		slices.Sort(found)
 		return strings.Join(found, " "), err
 	}},
-	"mkdir":                    {6, func(w *world, o op) (string, error) { return "", unix.Mkdir(w.path(o.A), 0o755) }},
-	"rmdir":                    {5, func(w *world, o op) (string, error) { return "", unix.Rmdir(w.path(o.A)) }},
-	"unlink":                   {8, func(w *world, o op) (string, error) { return "", unix.Unlink(w.path(o.A)) }},
-	"rm -r":                    {2, func(w *world, o op) (string, error) { return "", os.RemoveAll(w.path(o.A)) }},
+	"mkdir":  {6, func(w *world, o op) (string, error) { return "", unix.Mkdir(w.path(o.A), 0o755) }},
+	"rmdir":  {5, func(w *world, o op) (string, error) { return "", unix.Rmdir(w.path(o.A)) }},
+	"unlink": {8, func(w *world, o op) (string, error) { return "", unix.Unlink(w.path(o.A)) }},
+	"rm -r": {2, func(w *world, o op) (string, error) {
+		// RemoveAll would open a fifo that is in a folder's place, and wait.
+		if err := unix.Lstat(w.path(o.A), new(unix.Stat_t)); err != nil {
+			return "", err
+		}
+		return "", os.RemoveAll(w.path(o.A))
+	}},
 	"link":                     {5, func(w *world, o op) (string, error) { return "", unix.Link(w.path(o.A), w.path(o.B)) }},
 	"symlink":                  {3, func(w *world, o op) (string, error) { return "", unix.Symlink(o.A, w.path(o.B)) }},
 	"fifo":                     {1, func(w *world, o op) (string, error) { return "", unix.Mkfifo(w.path(o.A), 0o600) }},
