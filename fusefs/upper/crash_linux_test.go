@@ -86,7 +86,7 @@ var scenarios = []scenario{
 		return []Step{Move("dir/full", "full").KeepTime(), whiteoutStep(t, d, "dir", "full"), Move("full/deep", "deep"), Move("a", "full/a")}
 	}},
 	{name: "exchange of forbidden directories", user: true, steps: func(t testing.TB, d *Dir) []Step {
-		return []Step{Exchange("shut/in", "dir/full"), Exchange("a", "dir/full/g"), MakeFile("shut/in/f", 0)}
+		return []Step{Exchange("shut/in", "dir/full"), Exchange("a", "dir/full/g"), MakeFile("shut/in/f", 0o444)}
 	}},
 	{name: "forbidden directory", user: true, steps: func(t testing.TB, d *Dir) []Step {
 		return []Step{MakeFile("shut/in/f", 0o444), Move("shut/in/g", "g"), Move("shut/in", d.TrashPath())}

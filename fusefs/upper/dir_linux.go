@@ -399,7 +399,12 @@ func (d *Dir) checkBase(o Options) error {
 	if err != nil {
 		return err
 	}
-	err = d.writeSide(baseFile, append(b, '\n'))
+	if d.base.Tree != o.Base.Tree {
+		err = d.removeSide(committedFile) // it was over the other tree
+	}
+	if err == nil {
+		err = d.writeSide(baseFile, append(b, '\n'))
+	}
 	if err == nil {
 		err = d.SyncDir(sideDir) // FORMAT too: what is fsynced in the layer must not outlive what it is over
 	}
@@ -454,6 +459,16 @@ func (d *Dir) writeSide(name string, b []byte) error {
 		}
 		return nil
 	}
+}
+
+// removeSide removes a file of the side area, if it is there.
+func (d *Dir) removeSide(name string) error {
+	side, err := d.dirs.acquire(sideDir)
+	if err != nil {
+		return err
+	}
+	defer d.dirs.release(side)
+	return pathError("remove", name, removeOne(side.fd, name))
 }
 
 // writeFile makes a file and syncs it.
