@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -123,4 +124,38 @@ func TestDamagedRecordIsLeftOut(t *testing.T) {
 		t.Errorf("logged %q", &m.log)
 	}
 	m.log.Reset()
+}
+
+func TestWhiteoutsAreLinks(t *testing.T) {
+	m := newMachine(t)
+	inode := func(name string) uint64 {
+		t.Helper()
+		st, err := m.dir.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Size != 0 || st.Mode != syscall.S_IFREG|whiteoutMode {
+			t.Errorf("%q has %d bytes and mode %o", name, st.Size, st.Mode)
+		}
+		return st.Ino
+	}
+	m.must(m.unlink("lib/site/pkg/a.py"))
+	m.must(m.unlink("lib/site/pkg/__init__.py"))
+	first, second := inode("lib/site/pkg/.wh.a.py"), inode("lib/site/pkg/.wh.__init__.py")
+	if first != second && !m.whiteouts.unable {
+		t.Error("two whiteouts are two files")
+	}
+	m.whiteouts.links = mostLinks
+	m.must(m.unlink("bin/tool"))
+	if got := inode("bin/.wh.tool"); got == first {
+		t.Error("more links than a file may have")
+	}
+	m.close()
+	m.open()
+	if left, err := os.ReadDir(filepath.Join(m.upper, ".wh..wh.sitefs", "tmp")); err != nil || len(left) != 0 {
+		t.Errorf("left in the staging area: %v, %v", left, err)
+	}
+	m.whiteouts.unable = true
+	m.must(m.unlink("lib/site/other/c.txt"))
+	inode("lib/site/other/.wh.c.txt")
 }

@@ -145,6 +145,9 @@ func (f *FS) String() string { return "sitefs" }
 // Close closes the upper's files. No request may be under way.
 func (f *FS) Close() error {
 	f.notify.stop()
+	f.mu.Lock()
+	f.whiteouts.drop(f.dir)
+	f.mu.Unlock()
 	return f.files.close()
 }
 

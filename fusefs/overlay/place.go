@@ -279,16 +279,13 @@ func (p *plan) whiteout(dir *node, name string) {
 		r.Whiteout = true
 		p.setRecord(place{dir, name}, r, true)
 	} else {
-		p.add(upper.MakeFile(to, whiteoutMode))
+		p.add(p.f.blank(to))
 	}
 	p.then(func() {
 		dir.white[name] = true
 		dir.names.changed()
 	})
 }
-
-// whiteoutMode is of an empty file that nobody need read.
-const whiteoutMode = 0o600
 
 // record writes what DIR's own entries don't say of a node at a place, where it
 // will be the first, and which node of the lower it is. It is no change of the
@@ -338,26 +335,31 @@ func (p *plan) recordAt(at place) (r upper.Record) {
 // whose time then changes too.
 func (p *plan) setRecord(at place, r upper.Record, change bool) {
 	on := upper.RecordPath(p.f.path(at.dir), at.name)
-	move := func(from, to string) {
-		s := upper.Move(from, to)
-		if !change {
-			s = s.KeepTime()
-		}
-		p.add(s)
-	}
-	if !empty(p.recordAt(at)) {
-		move(on, p.f.dir.TrashPath())
-	}
+	before := !empty(p.recordAt(at))
 	r.Name = at.name
-	if !empty(r) {
+	var step upper.Step
+	switch {
+	case !empty(r):
 		staged, err := p.f.dir.StageRecord(r)
 		if err != nil {
 			p.fail(err)
 			return
 		}
 		p.stage(staged)
-		move(staged, on)
+		step = upper.Move(staged, on)
+		if before {
+			step = upper.Exchange(staged, on)
+			p.then(func() { p.f.dir.Discard(staged) })
+		}
+	case before:
+		step = upper.Move(on, p.f.dir.TrashPath())
+	default:
+		return
 	}
+	if !change {
+		step = step.KeepTime()
+	}
+	p.add(step)
 	if p.records == nil {
 		p.records = make(map[place]upper.Record)
 	}
