@@ -1,9 +1,6 @@
 package mount
 
-import (
-	"encoding/binary"
-	"sync"
-)
+import "encoding/binary"
 
 // A Notifier tells the kernel to forget what it has kept. It returns when the kernel
 // is asked, not when it has forgotten: for that it waits until what is at the file or
@@ -12,7 +9,6 @@ import (
 // dies may be lost.
 type Notifier struct {
 	begun chan struct{} // closed when the worker serves
-	once  sync.Once
 	send  func(notification []byte) error
 }
 
@@ -20,8 +16,8 @@ func newNotifier(send func(notification []byte) error) *Notifier {
 	return &Notifier{begun: make(chan struct{}), send: send}
 }
 
-// begin has what waits go on.
-func (n *Notifier) begin() { n.once.Do(func() { close(n.begun) }) }
+// begin has what waits go on. It is called once.
+func (n *Notifier) begin() { close(n.begun) }
 
 // Notifications are replies to nobody, with their kind in the place of the error
 // (linux/fuse.h).

@@ -98,7 +98,10 @@ func (h *hand) prepare(open func(Session) (Worker, error)) error {
 		return err
 	}
 	if h.told {
-		return h.control.send(message{Kind: kindBegun})
+		if err := h.control.send(message{Kind: kindBegun}); err != nil {
+			log.Printf("telling the supervisor: %v", err) // it was killed; the mount is served on
+		}
+		return nil
 	}
 	return h.await(message{Kind: kindReady, Confined: h.confined})
 }
