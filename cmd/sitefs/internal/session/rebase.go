@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -40,40 +43,70 @@ func (s *Session) checkBase(d *upper.Dir, dir string, env *Environment, o *Mount
 	if have == (upper.Base{}) || have == want {
 		return nil
 	}
-	mismatch := &upper.BaseError{Dir: dir, Have: have, Want: want}
 	switch {
 	case have.Layout != want.Layout:
-		return fmt.Errorf("%w: its paths are those of --layout %s, not of %s: give that, or choose another directory", mismatch, have.Layout, want.Layout)
+		return fmt.Errorf("overlay %q was %w: its paths are those of --layout %s, not of %s: give that, or choose another directory", dir, upper.ErrBase, have.Layout, want.Layout)
 	case have.Python != want.Python:
-		return fmt.Errorf("%w: what was installed for %s is not found by %s: choose another directory, or mount with the old interpreter by --python", mismatch, have.Python, want.Python)
+		return fmt.Errorf("overlay %q was %w: what was installed for %s is not found by %s: choose another directory, or the old interpreter with --python", dir, upper.ErrBase, have.Python, want.Python)
 	case have.Tree != want.Tree:
-		if err := s.checkTrees(d, t, mismatch, o.Rebase); err != nil {
-			return err
+		if err := s.checkTrees(d, t, o.Rebase); err != nil {
+			return fmt.Errorf("overlay %q was %w: %w; or choose another directory", dir, upper.ErrBase, err)
 		}
 	}
 	if have.Prefix != want.Prefix {
-		s.Warn(fmt.Sprintf("the overlay %s was made at %s: scripts that were installed there name that path, and are to be installed again", dir, have.Prefix))
+		if script := scriptAt(dir, have.Prefix); script != "" {
+			s.Warn(fmt.Sprintf("%s was installed when the environment was at %s, and names that path: install it again", script, have.Prefix))
+		}
 	}
 	o.Rebase = true
 	return nil
 }
 
+// shebangSize is more than what installers begin a script with to have it run by the
+// environment's interpreter, but for the path of the environment.
+const shebangSize = 64
+
+// scriptAt returns a program of the overlay in dir that is run by the interpreter at
+// prefix, "" if there is none.
+func scriptAt(dir, prefix string) string {
+	bin := filepath.Join(dir, "bin")
+	entries, err := os.ReadDir(bin)
+	if err != nil {
+		return "" // no programs, or none that can be told of
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		f, err := os.Open(filepath.Join(bin, e.Name()))
+		if err != nil {
+			continue
+		}
+		head, err := io.ReadAll(io.LimitReader(f, int64(len(prefix)+shebangSize)))
+		f.Close()
+		if err == nil && bytes.Contains(head, []byte(prefix+"/bin/")) {
+			return filepath.Join("bin", e.Name())
+		}
+	}
+	return ""
+}
+
 // checkTrees refuses a tree that differs from the one that the overlay was made over,
 // unless nothing of what differs was changed and the user wants it so.
-func (s *Session) checkTrees(d *upper.Dir, t *tree.Tree, mismatch *upper.BaseError, rebase bool) error {
-	old, err := s.oldTree(mismatch.Have)
+func (s *Session) checkTrees(d *upper.Dir, t *tree.Tree, rebase bool) error {
+	old, err := s.oldTree(d.Base())
 	if err != nil {
-		return fmt.Errorf("%w, and the store can't tell what differs: %w; choose another directory, or mount the old lock file", mismatch, err)
+		return fmt.Errorf("what differs can't be told: %w; mount what it was made over", err)
 	}
 	same := bytes.Equal(old.Meta(), t.Meta())
 	if same || rebase {
-		return s.checkChanged(d, old, t, mismatch)
+		return s.checkChanged(d, old, t)
 	}
 	differ, err := differences(old, t)
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s; --rebase puts the changes over the new one where they are of other files, or choose another directory", mismatch, differ)
+	return fmt.Errorf("%s; --rebase puts the changes over the new one, if they are of other files", differ)
 }
 
 // oldTree returns the tree that an overlay was made over.
@@ -93,7 +126,7 @@ const maxNamed = 5
 
 // checkChanged refuses a tree that has something else than the old one where the
 // overlay has changes.
-func (s *Session) checkChanged(d *upper.Dir, old, t *tree.Tree, mismatch *upper.BaseError) error {
+func (s *Session) checkChanged(d *upper.Dir, old, t *tree.Tree) error {
 	changed, hidden, err := d.Changed()
 	if err != nil {
 		return err
@@ -116,7 +149,7 @@ func (s *Session) checkChanged(d *upper.Dir, old, t *tree.Tree, mismatch *upper.
 	if len(collide) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: the new tree has something else where the overlay has changes: %s; undo those, or choose another directory", mismatch, someOf(collide))
+	return fmt.Errorf("the new tree has something else where the overlay has changes: %s; undo those changes", someOf(collide))
 }
 
 // pathsBelow returns the paths below some that either of two trees has, sorted.
