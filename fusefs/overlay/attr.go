@@ -234,8 +234,8 @@ func (f *FS) changeUpper(n *node, in *fuse.SetAttrIn) fuse.Status {
 	if err == nil && in.Valid&fuse.FATTR_MODE != 0 {
 		err = f.dir.Chmod(at, in.Mode&0o7777) // after chown(2), which takes bits away
 	}
-	if err == nil && in.Valid&(fuse.FATTR_ATIME|fuse.FATTR_MTIME) != 0 {
-		err = f.dir.Utimes(at, atime(in, utimeNow), mtime(in, utimeNow))
+	if atime, mtime := times(in); err == nil && (atime != nil || mtime != nil) {
+		err = f.dir.Utimes(at, atime, mtime)
 	}
 	if err != nil {
 		return f.errno("changing attributes", err)
@@ -246,27 +246,21 @@ func (f *FS) changeUpper(n *node, in *fuse.SetAttrIn) fuse.Status {
 // utimeNow stands for the present in utimensat(2), the same on every Linux.
 const utimeNow = 1<<30 - 1
 
-// atime returns the time of access that is to be set, nil if none is, with the
-// nanoseconds that stand for now.
-func atime(in *fuse.SetAttrIn, now int64) *unix.Timespec {
-	switch {
-	case in.Valid&fuse.FATTR_ATIME == 0:
-		return nil
-	case in.Valid&fuse.FATTR_ATIME_NOW != 0:
-		return &unix.Timespec{Nsec: now}
+// times returns the times that are to be set, nil for one that isn't.
+func times(in *fuse.SetAttrIn) (atime, mtime *unix.Timespec) {
+	if in.Valid&fuse.FATTR_ATIME != 0 {
+		atime = &unix.Timespec{Sec: int64(in.Atime), Nsec: int64(in.Atimensec)}
+		if in.Valid&fuse.FATTR_ATIME_NOW != 0 {
+			atime = &unix.Timespec{Nsec: utimeNow}
+		}
 	}
-	return &unix.Timespec{Sec: int64(in.Atime), Nsec: int64(in.Atimensec)}
-}
-
-// mtime is atime for the time of modification.
-func mtime(in *fuse.SetAttrIn, now int64) *unix.Timespec {
-	switch {
-	case in.Valid&fuse.FATTR_MTIME == 0:
-		return nil
-	case in.Valid&fuse.FATTR_MTIME_NOW != 0:
-		return &unix.Timespec{Nsec: now}
+	if in.Valid&fuse.FATTR_MTIME != 0 {
+		mtime = &unix.Timespec{Sec: int64(in.Mtime), Nsec: int64(in.Mtimensec)}
+		if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+			mtime = &unix.Timespec{Nsec: utimeNow}
+		}
 	}
-	return &unix.Timespec{Sec: int64(in.Mtime), Nsec: int64(in.Mtimensec)}
+	return atime, mtime
 }
 
 // recorded returns a time for a record.
@@ -307,11 +301,12 @@ func (f *FS) changeRecord(n *node, in *fuse.SetAttrIn) fuse.Status {
 		mode := in.Mode & 0o7777
 		r.Mode = &mode
 	}
-	if t := atime(in, utimeNow); t != nil {
-		r.Atime = recorded(t)
+	atime, mtime := times(in)
+	if atime != nil {
+		r.Atime = recorded(atime)
 	}
-	if t := mtime(in, utimeNow); t != nil {
-		r.Mtime = recorded(t)
+	if mtime != nil {
+		r.Mtime = recorded(mtime)
 	}
 	return f.setRecord(n, r)
 }
