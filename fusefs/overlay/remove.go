@@ -12,6 +12,16 @@ import (
 // Unlink takes a name from a file. One without a name left stays readable until the
 // kernel forgets it.
 func (f *FS) Unlink(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	return f.removeName(in, name, false)
+}
+
+// Rmdir removes a directory that shows nothing.
+func (f *FS) Rmdir(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	return f.removeName(in, name, true)
+}
+
+// removeName removes a directory, or a name of another type.
+func (f *FS) removeName(in *fuse.InHeader, name string, isDir bool) fuse.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if r, ok := f.done(in); ok {
@@ -24,15 +34,21 @@ func (f *FS) Unlink(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Stat
 	n, err := f.child(dir, name)
 	switch {
 	case err != nil:
-		return f.lowerStatus("unlinking", err)
+		return f.lowerStatus("removing a name", err)
 	case n == nil && f.maybeGhost(dir, name):
 		p := f.plan()
 		p.whiteout(dir, name)
-		return f.do(in.Unique, "unlinking "+name, p, nil)
+		return f.do(in.Unique, "removing "+name, p, nil)
 	case n == nil:
 		return fuse.ENOENT
-	case n.isDir():
+	case isDir && !n.isDir():
+		return fuse.ENOTDIR
+	case !isDir && n.isDir():
 		return fuse.Status(syscall.EISDIR)
+	case isDir:
+		if s := f.checkEmpty(n); s != fuse.OK {
+			return s
+		}
 	}
 	return f.remove(in.Unique, n, place{dir, name})
 }
@@ -45,32 +61,6 @@ func (f *FS) maybeGhost(dir *node, name string) bool {
 	}
 	_, ok := f.lower.SourceName(name)
 	return ok
-}
-
-// Rmdir removes a directory that shows nothing.
-func (f *FS) Rmdir(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if r, ok := f.done(in); ok {
-		return fuse.Status(r.Errno)
-	}
-	dir, s := f.directory(in.NodeId)
-	if s != fuse.OK {
-		return s
-	}
-	n, err := f.child(dir, name)
-	switch {
-	case err != nil:
-		return f.lowerStatus("removing a directory", err)
-	case n == nil:
-		return fuse.ENOENT
-	case !n.isDir():
-		return fuse.ENOTDIR
-	}
-	if s := f.checkEmpty(n); s != fuse.OK {
-		return s
-	}
-	return f.remove(in.Unique, n, place{dir, name})
 }
 
 // checkEmpty says whether a directory can be removed.
