@@ -130,7 +130,7 @@ func Open(dir string, o Options) (_ *Dir, err error) {
 	if err := d.openDirs(o.Locked); err != nil {
 		return nil, err
 	}
-	if err := d.openFormat(o); err != nil {
+	if err := d.openFormat(); err != nil {
 		return nil, err
 	}
 	if err := d.openJournal(); err != nil {
@@ -138,6 +138,9 @@ func Open(dir string, o Options) (_ *Dir, err error) {
 	}
 	if err := d.recover(); err != nil {
 		return nil, fmt.Errorf("overlay %q: what a killed process began can be neither finished nor undone: %w; save what is in %s, then remove %s/%s", dir, err, tmpDir, sideDir, journalFile)
+	}
+	if err := d.openBase(o); err != nil { // which Reset changes
+		return nil, err
 	}
 	if err := d.sweep(); err != nil {
 		return nil, fmt.Errorf("overlay %q: %w", dir, err)
@@ -166,7 +169,7 @@ func OpenReadOnly(dir string) (*Dir, error) {
 		return nil, err
 	}
 	d.dirs.pin(sideDir, side)
-	if err := d.openFormat(Options{}); err != nil {
+	if err := errors.Join(d.openFormat(), d.openBase(Options{})); err != nil {
 		d.Close()
 		return nil, err
 	}
@@ -361,8 +364,8 @@ func (d *Dir) checkLocked(side int, locked *os.File) error {
 	return nil
 }
 
-// openFormat reads FORMAT and base, and writes them in a new directory.
-func (d *Dir) openFormat(o Options) error {
+// openFormat reads FORMAT, and writes it in a new directory.
+func (d *Dir) openFormat() error {
 	have, err := d.readSide(formatFile)
 	switch {
 	case errors.Is(err, unix.ENOENT) && !d.readOnly:
@@ -375,7 +378,12 @@ func (d *Dir) openFormat(o Options) error {
 	if err != nil {
 		return fmt.Errorf("overlay %q: %w", d.name, err)
 	}
-	have, err = d.readSide(baseFile)
+	return nil
+}
+
+// openBase reads base, and writes it in a new directory.
+func (d *Dir) openBase(o Options) error {
+	have, err := d.readSide(baseFile)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("overlay %q: %w", d.name, err)
 	}

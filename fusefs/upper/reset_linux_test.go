@@ -77,6 +77,46 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// TestResetKilled: a layer is emptied with its base, at whatever moment a process is
+// killed, and whatever the next one takes it to be over.
+func TestResetKilled(t *testing.T) {
+	d, dir := layered(t)
+	before, full := d.Base(), topNames(t, dir)
+	after := Base{Tree: "new", Prefix: "/venv"}
+	moments := 0
+	d.hook = func(moment string) error {
+		for _, want := range []Base{{}, before, after} {
+			moments++
+			killed := filepath.Join(t.TempDir(), "upper")
+			if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			d, err := Open(killed, Options{Base: want})
+			if errors.Is(err, ErrBase) {
+				d, err = Open(killed, Options{})
+			}
+			if err != nil {
+				t.Errorf("killed at %q, opened over %q: %v", moment, want.Tree, err)
+				continue
+			}
+			names := topNames(t, killed)
+			if base := d.Base(); base != before && base != after || base == before && !slices.Equal(names, full) || base == after && len(names) > 0 {
+				t.Errorf("killed at %q, opened over %q: over %q with %q", moment, want.Tree, base.Tree, names)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	}
+	if err := d.Reset(after); err != nil {
+		t.Fatal(err)
+	}
+	if moments == 0 {
+		t.Error("no moment was tried")
+	}
+}
+
 // TestRevert: some paths are as the lower has them again, all or none of them.
 func TestRevert(t *testing.T) {
 	d, dir := layered(t)
