@@ -1,9 +1,11 @@
 package upper
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 
@@ -30,6 +32,30 @@ func (d *Dir) SetCommitted(tree string) error {
 		return err
 	}
 	return d.SyncDir(sideDir)
+}
+
+// Interrupted reports whether a mutation is between two of its steps. Beside a session
+// it is so at times; without one a killed process has left it, and the next Open
+// finishes or undoes it: until then base and the layer may not fit.
+func (d *Dir) Interrupted() (bool, error) {
+	side, err := d.dirs.acquire(sideDir)
+	if err != nil {
+		return false, err
+	}
+	defer d.dirs.release(side)
+	f, err := openSideFile(side.fd, journalFile, unix.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	state := make([]byte, 4)
+	if _, err := f.ReadAt(state, stateAt); err != nil && err != io.EOF {
+		return false, pathError("read", journalFile, err)
+	}
+	return binary.LittleEndian.Uint32(state) != idle, nil
 }
 
 // Reset empties the layer, as one mutation, and has base be what it was made over

@@ -84,6 +84,7 @@ func TestResetKilled(t *testing.T) {
 	before, full := d.Base(), topNames(t, dir)
 	after := Base{Tree: "new", Prefix: "/venv"}
 	moments := 0
+	idle := []string{"made 0", "written 0", "end 0"} // what is made is the new base, in tmp
 	d.hook = func(moment string) error {
 		for _, want := range []Base{{}, before, after} {
 			moments++
@@ -91,6 +92,7 @@ func TestResetKilled(t *testing.T) {
 			if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
 				t.Fatal(err)
 			}
+			checkInterrupted(t, killed, !slices.Contains(idle, moment))
 			d, err := Open(killed, Options{Base: want})
 			if errors.Is(err, ErrBase) {
 				d, err = Open(killed, Options{})
@@ -106,6 +108,7 @@ func TestResetKilled(t *testing.T) {
 			if err := d.Close(); err != nil {
 				t.Error(err)
 			}
+			checkInterrupted(t, killed, false)
 		}
 		return nil
 	}
@@ -114,6 +117,19 @@ func TestResetKilled(t *testing.T) {
 	}
 	if moments == 0 {
 		t.Error("no moment was tried")
+	}
+}
+
+// checkInterrupted holds what Interrupted says of a directory that nobody has open.
+func checkInterrupted(t *testing.T, dir string, want bool) {
+	t.Helper()
+	d, err := OpenReadOnly(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := d.Interrupted()
+	if err := errors.Join(err, d.Close()); err != nil || have != want {
+		t.Errorf("interrupted: %v, %v, want %v", have, err, want)
 	}
 }
 

@@ -59,6 +59,7 @@ func (d *Dir) Whiteout(dir, name string) (Step, error)                   { retur
 func (d *Dir) Discard(staged string)                                     {}
 func (d *Dir) TrashPath() string                                         { return "" }
 func (d *Dir) Committed() (tree string, err error)                       { return "", errUnsupported }
+func (d *Dir) Interrupted() (bool, error)                                { return false, errUnsupported }
 func (d *Dir) SetCommitted(tree string) error                            { return errUnsupported }
 func (d *Dir) Reset(base Base) error                                     { return errUnsupported }
 func (d *Dir) Revert(paths ...string) error                              { return errUnsupported }

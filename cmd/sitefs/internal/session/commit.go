@@ -195,6 +195,9 @@ func (s *Session) committed(ctx context.Context, env *Environment, dir string) (
 	if _, err := os.Lstat(filepath.Join(dir, upper.SideDir)); err != nil {
 		return env, nil // nothing was ever committed; who opens it says what is wrong with it
 	}
+	if err := finish(dir); err != nil {
+		return env, nil // as above
+	}
 	u, err := upper.OpenReadOnly(dir)
 	if err != nil {
 		return env, nil // as above
@@ -226,6 +229,27 @@ func (s *Session) committed(ctx context.Context, env *Environment, dir string) (
 		now.Tree = next
 	}
 	return &now, nil
+}
+
+// finish has what a killed process began in an overlay finished or undone: the overlay
+// may be half emptied over the tree that it was committed as.
+func finish(dir string) error {
+	u, err := upper.OpenReadOnly(dir)
+	if err != nil {
+		return err
+	}
+	interrupted, err := u.Interrupted()
+	if err = errors.Join(err, u.Close()); err != nil || !interrupted {
+		return err
+	}
+	u, err = upper.Open(dir, upper.Options{})
+	if errors.Is(err, upper.ErrLocked) {
+		return nil // a mount has it under way
+	}
+	if err != nil {
+		return err
+	}
+	return u.Close()
 }
 
 // cameFrom reports whether a tree is another one, or came out of it by commits.
