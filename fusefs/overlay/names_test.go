@@ -298,6 +298,12 @@ func TestOrphanOutlivesTakeoverOnly(t *testing.T) {
 	if len(m.orphans()) != 1 {
 		t.Error("removed by a count that can't be known")
 	}
+	later := m.must1(m.create("lib/later"))
+	m.must(m.unlink("lib/later"))
+	m.Forget(later, 1)
+	if m.nodes[later] != nil || len(m.orphans()) != 1 {
+		t.Error("what was made since the takeover isn't removed")
+	}
 	m.remount()
 	if len(m.orphans()) != 0 {
 		t.Errorf("orphans of a mount that is gone: %v", m.orphans())
@@ -618,5 +624,21 @@ func TestPathAndReport(t *testing.T) {
 	}
 	if got := string(m.Report()); !strings.Contains(got, `"unlinked":1`) {
 		t.Errorf("report %s", got)
+	}
+}
+
+func TestLookupOfTheUnchangedMakesNothing(t *testing.T) {
+	m := newMachine(t)
+	for _, p := range []string{"lib/site/pkg/a.py", code} {
+		h, name := m.above(p)
+		var out fuse.EntryOut
+		n := testing.AllocsPerRun(100, func() {
+			if s := m.Lookup(nil, &h, name, &out); s != fuse.OK {
+				t.Fatal(s)
+			}
+		})
+		if n > 0 {
+			t.Errorf("%v allocations to look up %q", n, p)
+		}
 	}
 }
