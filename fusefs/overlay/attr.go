@@ -18,15 +18,39 @@ func (f *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrO
 	f.mu.RLock()
 	n := f.nodes[in.NodeId]
 	if n == nil {
+		lost := f.lost(in.NodeId)
 		f.mu.RUnlock()
 		if !ofLower(in.NodeId) {
 			return fuse.Status(syscall.ESTALE)
 		}
-		return f.lower.GetAttr(cancel, in, out) // which may wait for a compiler
+		s := f.lower.GetAttr(cancel, in, out) // which may wait for a compiler
+		if lost {
+			out.Nlink = 0
+		}
+		return s
 	}
 	defer f.mu.RUnlock()
 	out.AttrValid = forever
 	return f.attr(n, &out.Attr)
+}
+
+// lost reports whether a node of the lower without an object has no name: it was
+// unlinked in the life of a process before this one, as was a directory above it
+// if that has none. mu is held.
+func (f *FS) lost(id uint64) bool {
+	if !f.dir.Resumed() {
+		return false
+	}
+	for {
+		above, name, err := f.lower.Place(id)
+		if err != nil {
+			return false // the top
+		}
+		if dir := f.nodes[above]; dir != nil {
+			return dir.unlinked() || dir.lower == 0 || dir.white[name]
+		}
+		id = above
+	}
 }
 
 // blockSize is what stat(2) recommends for reading and writing, as the view does.

@@ -179,3 +179,29 @@ func TestRecordsChangeNoDirectory(t *testing.T) {
 	m.must(m.rename("lib/site/pkg/sub2", "lib/site/pkg/sub", 0))
 	new("its name")
 }
+
+func TestUnlinkedStaysSoAfterTakeover(t *testing.T) {
+	m := newMachine(t)
+	file, below, kept := m.node("bin/tool"), m.node("lib/site/pkg/sub/b.py"), m.node(module)
+	m.must(m.unlink("bin/tool"))
+	m.must(m.unlink("lib/site/pkg/sub/b.py"))
+	m.must(m.unlink(data))
+	m.must(m.rmdir("lib/site/pkg/sub"))
+	m.must(m.rename("lib/site/pkg", "lib/moved", 0))
+	m.takeover()
+	for _, id := range []uint64{file, below} {
+		if a := m.stat(id); a.Nlink != 0 || a.Ino != id {
+			t.Errorf("node %x has %d links", a.Ino, a.Nlink)
+		}
+		m.must(m.write(id, 0, "x"))
+		if a := m.stat(id); a.Nlink != 0 {
+			t.Errorf("node %x has %d links once it is written to", a.Ino, a.Nlink)
+		}
+	}
+	if a := m.stat(kept); a.Nlink != 1 {
+		t.Errorf("what is there has %d links", a.Nlink)
+	}
+	if m.node("bin/tool") != 0 {
+		t.Error("writing has brought the name back")
+	}
+}
