@@ -76,6 +76,79 @@ func TestModel(t *testing.T) {
 	})
 }
 
+// Many who work at once, each in a folder of their own, don't disturb each other,
+// and no worker that is killed meanwhile disturbs them.
+func TestParallel(t *testing.T) {
+	sandbox.NeedRoot(t, "to mount as the user that runs the tests")
+	t.Logf("-seed %d", *seed)
+	const workers = 6
+	m := &model{t: t, o: newOverlay(t, 0, numbered("model", workers, start)), plain: t.TempDir()}
+	m.o.mount(t)
+	ended := make(chan error)
+	for i := range workers {
+		p := m.pair(i)
+		sequence := randomOps(rand.New(rand.NewPCG(*seed, uint64(i))), 2**length)
+		go func() { ended <- p.run(sequence) }()
+	}
+	for range workers {
+		if err := <-ended; err != nil {
+			t.Errorf("-seed %d: %v", *seed, err)
+		}
+		m.o.killWorker(t)
+	}
+}
+
+// found are sequences that TestModel has found to go wrong once, and their like.
+var found = map[string][]op{
+	"a lower file is unlinked over a takeover": {
+		{Kind: "open", A: "c"}, {Kind: "unlink", A: "c"}, {Kind: "kill during"}, {Kind: "stat open"}, {Kind: "read open"},
+		{Kind: "write open", M: 30}, {Kind: "stat open"}, {Kind: "read open"}, {Kind: "list", A: "."}, {Kind: "remount"},
+	},
+	"a lower file in a removed folder over a takeover": {
+		{Kind: "open", A: "b/d/e/a"}, {Kind: "rm -r", A: "b"}, {Kind: "kill worker"}, {Kind: "stat open"}, {Kind: "read open"},
+		{Kind: "truncate open", N: 3}, {Kind: "read open"}, {Kind: "stat open"}, {Kind: "mkdir", A: "b"}, {Kind: "list", A: "b"}, {Kind: "remount"},
+	},
+	"a lower file is replaced over a takeover": {
+		{Kind: "open", A: "c"}, {Kind: "rename", A: "d", B: "c"}, {Kind: "kill worker"}, {Kind: "stat open"}, {Kind: "write open", M: 30},
+		{Kind: "read open"}, {Kind: "read", A: "c"}, {Kind: "remount"},
+	},
+	"a lower file is renamed over a takeover": {
+		{Kind: "open", A: "a/b/c"}, {Kind: "rename", A: "a/b", B: "e"}, {Kind: "rename", A: "e/c", B: "b/e"}, {Kind: "kill worker"}, {Kind: "stat open"},
+		{Kind: "write open", M: 30}, {Kind: "read open"}, {Kind: "read", A: "b/e"}, {Kind: "kill worker"}, {Kind: "unlink", A: "b/e"},
+		{Kind: "kill worker"}, {Kind: "stat open"}, {Kind: "read open"}, {Kind: "remount"},
+	},
+	"a copied-up file is unlinked over two takeovers": {
+		{Kind: "append", A: "c", M: 9}, {Kind: "open", A: "c"}, {Kind: "unlink", A: "c"}, {Kind: "kill worker"}, {Kind: "write open", M: 30},
+		{Kind: "kill worker"}, {Kind: "read open"}, {Kind: "stat open"}, {Kind: "create", A: "c", M: 5}, {Kind: "read open"}, {Kind: "remount"},
+	},
+	"a linked file loses its first name over a takeover": {
+		{Kind: "link", A: "c", B: "b/e"}, {Kind: "open", A: "c"}, {Kind: "unlink", A: "c"}, {Kind: "kill worker"}, {Kind: "stat open"},
+		{Kind: "write open", M: 30}, {Kind: "read", A: "b/e"}, {Kind: "unlink", A: "b/e"}, {Kind: "kill worker"}, {Kind: "stat open"}, {Kind: "read open"}, {Kind: "remount"},
+	},
+	"a made file is unlinked over a takeover": {
+		{Kind: "create", A: "e", M: 9}, {Kind: "open", A: "e"}, {Kind: "unlink", A: "e"}, {Kind: "reload"}, {Kind: "stat open"}, {Kind: "write open", M: 30}, {Kind: "read open"},
+	},
+	"everything is removed and made again": {
+		{Kind: "rm -r", A: "a"}, {Kind: "rm -r", A: "b"}, {Kind: "unlink", A: "c"}, {Kind: "unlink", A: "d"}, {Kind: "list", A: "."}, {Kind: "kill worker"},
+		{Kind: "mkdir", A: "a"}, {Kind: "mkdir", A: "c"}, {Kind: "create", A: "a/a", M: 8}, {Kind: "list", A: "a"}, {Kind: "kill all"}, {Kind: "rename", A: "a", B: "c"}, {Kind: "remount"},
+	},
+}
+
+// What went wrong once goes right.
+func TestFound(t *testing.T) {
+	sandbox.NeedRoot(t, "to mount as the user that runs the tests")
+	m := &model{t: t, o: newOverlay(t, 0, numbered("model", len(found), start)), plain: t.TempDir()}
+	m.o.mount(t)
+	for name, sequence := range found {
+		t.Run(name, func(t *testing.T) {
+			m.t = t
+			if err := m.run(sequence); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // openWay lets others into a folder of the test's.
 func openWay(dir string) error {
 	return errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755))
@@ -99,10 +172,22 @@ func (m *model) run(sequence []op) error {
 	if m.next == folders {
 		m.fresh()
 	}
-	p := &pair{model: m, ids: identities{}}
-	p.over = newWorld(filepath.Join(m.o.site, "model", fmt.Sprintf("%04d", m.next)))
-	p.plain = newWorld(filepath.Join(m.plain, fmt.Sprintf("%04d", m.next)))
 	m.next++
+	return m.pair(m.next - 1).run(sequence)
+}
+
+// pair returns the folders of a number.
+func (m *model) pair(n int) *pair {
+	name := fmt.Sprintf("%04d", n)
+	return &pair{
+		model: m, ids: identities{},
+		over:  newWorld(filepath.Join(m.o.site, "model", name)),
+		plain: newWorld(filepath.Join(m.plain, name)),
+	}
+}
+
+// run does a sequence in both folders.
+func (p *pair) run(sequence []op) error {
 	defer p.over.close()
 	defer p.plain.close()
 	if err := p.as(p.begin); err != nil {
