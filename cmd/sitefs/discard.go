@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
+	"github.com/sitefs/sitefs/fusefs/diff"
 )
 
 func newDiscard() *cobra.Command {
@@ -45,7 +46,9 @@ environment away from the processes in it and discards the whole overlay.`,
 			}
 			if dry || !quiet {
 				for _, change := range gone {
-					fmt.Fprintf(c.OutOrStdout(), "%c %s\n", change.Kind, change.Path)
+					if change.Kind != diff.Entered {
+						fmt.Fprintf(c.OutOrStdout(), "%c %s\n", change.Kind, change.Path)
+					}
 				}
 			}
 			return nil

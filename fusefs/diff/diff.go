@@ -39,8 +39,8 @@ const (
 	Touched Kind = 'm' // its mode, owner, time or extended attributes alone
 	Removed Kind = 'D'
 
-	// Entered is a directory that is as it was but for its time, which what was
-	// done in it has changed.
+	// Entered is a directory that is as it was, but that something was done in, or
+	// for its time. Whoever makes the changes must give it its time.
 	Entered Kind = '/'
 )
 
@@ -111,6 +111,17 @@ func New(ctx context.Context, t *tree.Tree, u *upper.Dir, b Blobs, o Options) (*
 	w := &walk{Diff: d, ctx: ctx}
 	if err := w.directory(".", ".", top, top); err != nil {
 		return nil, err
+	}
+	if len(d.Changes) > 0 {
+		before, err := d.treeNode(top)
+		if err != nil {
+			return nil, err
+		}
+		now, err := d.upperNode(".")
+		if err != nil {
+			return nil, err
+		}
+		w.add(".", Entered, before, now)
 	}
 	slices.SortStableFunc(d.Changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return d, nil
@@ -314,7 +325,14 @@ func (w *walk) compare(p string, e *entry, was place) error {
 	if kind != 0 {
 		w.add(p, kind, before, now)
 	}
-	return w.below(p, e, now, was)
+	so := len(w.Changes)
+	if err := w.below(p, e, now, was); err != nil {
+		return err
+	}
+	if kind == 0 && len(w.Changes) > so {
+		w.add(p, Entered, before, now)
+	}
+	return nil
 }
 
 // below compares what is in the directory at p, if it is one.
