@@ -206,8 +206,9 @@ func (f *FS) change(n *node, in *fuse.SetAttrIn) fuse.Status {
 		defer f.mu.RUnlock()
 		return f.changeUpper(n, in)
 	}
+	copies := !n.isDir() && f.needsFile(n, in)
 	f.mu.RUnlock()
-	if !n.isDir() && f.needsFile(n, in) {
+	if copies {
 		if s := f.copyUp(n); s != fuse.OK {
 			return s
 		}
@@ -230,12 +231,12 @@ func (f *FS) change(n *node, in *fuse.SetAttrIn) fuse.Status {
 	return f.changeRecord(n, in)
 }
 
-// needsFile reports whether a record will not do: for bytecode, which the lower may
-// have no longer when the record is read, and where an ordinary user gives something
-// away, which the kernel decides.
+// needsFile reports whether a record will not do: for what has no name to record it
+// of, for bytecode, which the lower may have no longer when the record is read, and
+// where an ordinary user gives something away, which the kernel decides. mu is held.
 func (f *FS) needsFile(n *node, in *fuse.SetAttrIn) bool {
 	gives := in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID) != 0
-	return view.IsGhost(n.id) || gives && !f.privileged()
+	return n.unlinked() || view.IsGhost(n.id) || gives && !f.privileged()
 }
 
 // changeUpper changes the attributes of what is in DIR. mu is held.

@@ -193,6 +193,11 @@ func TestUnlinkedStaysSoAfterTakeover(t *testing.T) {
 		if a := m.stat(id); a.Nlink != 0 || a.Ino != id {
 			t.Errorf("node %x has %d links", a.Ino, a.Nlink)
 		}
+		m.must(m.chmod(id, 0o604))
+		m.takeover()
+		if a := m.stat(id); a.Nlink != 0 || a.Mode != syscall.S_IFREG|0o604 {
+			t.Errorf("node %x has %d links and mode %o once it was changed", a.Ino, a.Nlink, a.Mode)
+		}
 		m.must(m.write(id, 0, "x"))
 		if a := m.stat(id); a.Nlink != 0 {
 			t.Errorf("node %x has %d links once it is written to", a.Ino, a.Nlink)

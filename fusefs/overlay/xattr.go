@@ -174,6 +174,14 @@ func (f *FS) changeXattr(id uint64, name string, change func(at string) error, r
 	if err != nil {
 		return f.lowerStatus("changing an extended attribute", err)
 	}
+	f.mu.RLock()
+	nameless := n.unlinked() && !n.isDir()
+	f.mu.RUnlock()
+	if nameless { // where nothing can be recorded
+		if s := f.copyUp(n); s != fuse.OK {
+			return s
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n.isDir() && !n.real {
