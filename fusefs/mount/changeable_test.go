@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -29,6 +30,10 @@ type changeable struct {
 
 // forgetName is a file of which a write has the kernel forget what it knows.
 const forgetName = "forget"
+
+// askName is a file to which the number of a node is written; the folder's name with
+// askName at its end is the file that then tells whether the kernel knows it.
+const askName = "ask"
 
 // stuckName is a file that is made while the kernel is told to forget something in
 // its folder; by the first worker that is to make it, never.
@@ -155,6 +160,9 @@ func (c changeable) Write(_ <-chan struct{}, in *fuse.WriteIn, b []byte) (uint32
 	if filepath.Base(f.Name()) == forgetName {
 		go c.forget(string(bytes.TrimSpace(b)))
 	}
+	if filepath.Base(f.Name()) == askName {
+		go c.ask(string(b))
+	}
 	n, err := f.WriteAt(b, int64(in.Offset))
 	return uint32(n), fuse.ToStatus(err)
 }
@@ -166,6 +174,18 @@ func (c changeable) forget(name string) {
 		fmt.Fprintln(os.Stderr, name, status)
 	}
 	if err := errors.Join(c.notify.Inode(a.Ino), c.notify.Entry(fuse.FUSE_ROOT_ID, name)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+// ask tells whether the kernel knows a node.
+func (c changeable) ask(number string) {
+	node, err := strconv.ParseUint(number, 10, 64)
+	known := false
+	if err == nil {
+		known, err = c.notify.Known(node)
+	}
+	if err = errors.Join(err, os.WriteFile(c.dir+askName, fmt.Appendf(nil, "%s %t", number, known), 0o600)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 }

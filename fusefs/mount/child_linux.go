@@ -113,7 +113,13 @@ func (k *keeper) hear(c *child) {
 			}
 			continue
 		case kindNotify:
-			k.notify(m.Notification)
+			known := k.notify(m.Notification)
+			if m.Known {
+				err := c.link.send(message{Kind: kindKnown, Known: known})
+				if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) { // else it has died meanwhile
+					k.log.Printf("telling worker %d what the kernel knows: %v", c.process.Pid, err)
+				}
+			}
 			continue
 		case kindReport:
 			to = c.reports
@@ -125,9 +131,9 @@ func (k *keeper) hear(c *child) {
 	}
 }
 
-// notify tells the kernel to forget something. It may take as long as a request, and
-// what the worker says meanwhile waits.
-func (k *keeper) notify(notification []byte) {
+// notify tells the kernel to forget something and reports whether it may have known of
+// it. It may take as long as a request, and what the worker says meanwhile waits.
+func (k *keeper) notify(notification []byte) (known bool) {
 	_, err := unix.Write(k.fd, notification)
 	for err == unix.EINTR {
 		_, err = unix.Write(k.fd, notification)
@@ -136,6 +142,7 @@ func (k *keeper) notify(notification []byte) {
 	if err != nil && err != unix.ENOENT && err != unix.ENODEV {
 		k.log.Printf("having the kernel forget: %v", err)
 	}
+	return err != unix.ENOENT
 }
 
 // abandon kills a worker that serves nothing, and waits for its end.

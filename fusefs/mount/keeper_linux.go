@@ -189,7 +189,7 @@ func (k *keeper) serve(fd int) error {
 	case <-k.inited:
 		return nil
 	case <-k.done:
-		return errors.Join(fmt.Errorf("the kernel ended the mount at once: %w", k.err), k.close())
+		return errors.Join(errors.New("the mount ended at once: somebody has unmounted it"), k.err, k.close())
 	}
 }
 

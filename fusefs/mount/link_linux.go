@@ -26,7 +26,8 @@ const (
 	kindBegun  kind = "begun"  // from the worker: the rest is open, and it serves
 	kindRefuse kind = "refuse" // from the worker: it can't serve, because of Reason
 	kindInited kind = "inited" // from the worker: the kernel and it have agreed
-	kindNotify kind = "notify" // from the worker: tell the kernel
+	kindNotify kind = "notify" // from the worker: tell the kernel; with Known, and say whether it knew
+	kindKnown  kind = "known"  // to the worker: the answer to that
 	kindLost   kind = "lost"   // from the worker: what it serves is gone from its place; said once
 	kindHeld   kind = "held"   // from a worker without a supervisor. Files: all of these
 )
@@ -71,6 +72,7 @@ type message struct {
 
 	// Notification is for notify: what to write to the device.
 	Notification []byte `json:"notification,omitempty"`
+	Known        bool   `json:"known,omitempty"`
 
 	// Nodes is for report, the question: those whose paths are wanted. The rest is for
 	// the answer: see [Worker]; Paths has those of the first nodes.

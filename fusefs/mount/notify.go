@@ -1,6 +1,9 @@
 package mount
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // A Notifier tells the kernel to forget what it has kept. It returns when the kernel
 // is asked, not when it has forgotten: for that it waits until what is at the file or
@@ -10,10 +13,7 @@ import "encoding/binary"
 type Notifier struct {
 	begun chan struct{} // closed when the worker serves
 	send  func(notification []byte) error
-}
-
-func newNotifier(send func(notification []byte) error) *Notifier {
-	return &Notifier{begun: make(chan struct{}), send: send}
+	ask   func(notification []byte) (known bool, err error)
 }
 
 // begin has what waits go on. It is called once.
@@ -36,6 +36,17 @@ func (n *Notifier) Inode(node uint64) error {
 	binary.NativeEndian.PutUint64(b[outHeaderSize:], node)
 	<-n.begun
 	return n.send(b)
+}
+
+// Known reports whether the kernel knows a node, whose attributes it then forgets. A
+// node that it doesn't know and no name leads to it will never ask for again.
+func (n *Notifier) Known(node uint64) (bool, error) {
+	b := notification(notifyInvalInode, 24)
+	binary.NativeEndian.PutUint64(b[outHeaderSize:], node)
+	const attributes = math.MaxUint64 // -1, an offset that leaves the content alone
+	binary.NativeEndian.PutUint64(b[outHeaderSize+8:], attributes)
+	<-n.begun
+	return n.ask(b)
 }
 
 // Entry has the kernel forget what the name in the folder parent stands for, or that

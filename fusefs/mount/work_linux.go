@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,8 +42,8 @@ func Work(ctx context.Context, confined []string, open func(Session) (Worker, er
 		return fmt.Errorf("this command is started by sitefs itself, not by hand: %w", err)
 	}
 	defer control.close()
-	h := &hand{control: control, confined: confined}
-	h.notifier = newNotifier(h.notify)
+	h := &hand{control: control, confined: confined, known: make(chan bool), orphaned: make(chan struct{})}
+	h.notifier = &Notifier{begun: make(chan struct{}), send: h.notify, ask: h.ask}
 	err = h.prepare(open)
 	if errors.Is(err, errNotNeeded) {
 		return nil
@@ -66,6 +67,10 @@ type hand struct {
 	notifier *Notifier
 	served   Worker
 	worker   *worker
+
+	asking   sync.Mutex    // held while the supervisor is asked what the kernel knows
+	known    chan bool     // its answer
+	orphaned chan struct{} // closed when the supervisor was killed
 
 	told   bool // it is its turn
 	resend bool // and there may be what another has not answered
@@ -189,6 +194,7 @@ func (h *hand) obey(parked chan<- struct{}) {
 		switch {
 		case err != nil:
 			// The supervisor was killed; the mount is served on.
+			close(h.orphaned)
 			go h.alone()
 			if err := h.leave(); err != nil {
 				log.Printf("no supervisor can take over: %v", err)
@@ -201,6 +207,11 @@ func (h *hand) obey(parked chan<- struct{}) {
 			return
 		case m.Kind == kindReport:
 			h.report(m.Nodes)
+		case m.Kind == kindKnown:
+			select {
+			case h.known <- m.Known:
+			case <-h.worker.done:
+			}
 		}
 	}
 }
@@ -226,6 +237,23 @@ func (h *hand) notify(notification []byte) error {
 		return fmt.Errorf("asking the supervisor to notify the kernel: %w", err)
 	}
 	return nil
+}
+
+// ask notifies the kernel as notify does, and returns whether it knew of the node.
+func (h *hand) ask(notification []byte) (known bool, err error) {
+	h.asking.Lock()
+	defer h.asking.Unlock()
+	if err := h.control.send(message{Kind: kindNotify, Notification: notification, Known: true}); err != nil {
+		return false, fmt.Errorf("asking the supervisor what the kernel knows: %w", err)
+	}
+	select {
+	case known := <-h.known:
+		return known, nil
+	case <-h.orphaned:
+		return false, errors.New("the supervisor was killed when it was asked what the kernel knows")
+	case <-h.worker.done:
+		return false, errors.New("the mount has ended")
+	}
 }
 
 // search tells the supervisor when a request has failed because what is served is

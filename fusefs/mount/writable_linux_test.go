@@ -326,6 +326,44 @@ func TestNotify(t *testing.T) {
 	}
 }
 
+// The kernel tells whether it knows a node, to each worker that asks.
+func TestKnown(t *testing.T) {
+	w, c := changeableWant(t, serverConfig{})
+	lease(t, w)
+	f, err := os.Create(filepath.Join(w.Dir, "file")) // open, so that it isn't forgotten
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := fi.Sys().(*syscall.Stat_t).Ino
+	pid := 0
+	for range 2 {
+		pid = worker(t, w, pid)
+		for _, want := range []string{fmt.Sprint(node, " true"), fmt.Sprint(node+1<<40, " false")} {
+			number, _, _ := strings.Cut(want, " ")
+			if err := os.WriteFile(filepath.Join(w.Dir, askName), []byte(number), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, testContext(t), func() string {
+				if got := content(c.Upper + askName); got != want {
+					return fmt.Sprintf("the kernel knows of the node: %q, want %q", got, want)
+				}
+				return ""
+			})
+		}
+		if err := os.Remove(c.Upper + askName); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A worker that is killed while the kernel is being told to forget what a request to
 // it holds has a successor all the same.
 func TestKilledWhileTheKernelForgets(t *testing.T) {
