@@ -14,7 +14,7 @@ import (
 	"github.com/sitefs/sitefs/integration/sandbox"
 )
 
-var many = flag.Int("files", 10_000, "make and remove a folder of `N` files; 1000000 is the long form")
+var many = flag.Int("files", 3000, "make and remove a folder of `N` files; 1000000 is the long form")
 
 // Names that mean something in a layer can't be made; one in the lower layer is an
 // ordinary file.

@@ -29,6 +29,8 @@ type Case struct {
 	Who  Who    // whom it is about
 	New  bool   // it starts from nothing, so an origin makes no difference
 	Try  func(*C)
+
+	Large bool // it is many thousand calls: once may be enough
 }
 
 // Who says as whom a case can be tried.

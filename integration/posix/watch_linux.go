@@ -185,8 +185,8 @@ var listing = []Case{
 		c.ok(err)
 		equal(c, "names", join(c.entries(fd)), ". .. new sub")
 	}},
-	{Name: "readdir/removing 10,000 while they are read", New: true, Try: func(c *C) { c.sweep(10000, 1) }},
-	{Name: "readdir/removing each second of 2,000", New: true, Try: func(c *C) { c.sweep(2000, 2) }},
+	{Name: "readdir/removing 10,000 while they are read", New: true, Large: true, Try: func(c *C) { c.sweep(10000, 1) }},
+	{Name: "readdir/removing each second of 1,000", New: true, Try: func(c *C) { c.sweep(1000, 2) }},
 	{Name: "readdir/a name that stays is told once, whatever comes and goes", New: true, Try: func(c *C) {
 		for i := range 500 {
 			c.write(fmt.Sprintf("stays%03d", i), "")
