@@ -154,6 +154,16 @@ func (s *files) release(o *file) {
 	}
 }
 
+// forget closes the descriptor of a node that the kernel has forgotten, and so
+// nobody has open: memory may be short.
+func (s *files) forget(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.open[id]; o != nil && o.users == 0 {
+		s.remove(o)
+	}
+}
+
 // drop closes the descriptor of a node that nobody will use again.
 func (s *files) drop(id uint64) {
 	s.mu.Lock()

@@ -27,10 +27,13 @@ func TestDescriptors(t *testing.T) {
 		t.Errorf("%d descriptors are open, %d in order, want 8", len(m.files.open), n)
 	}
 	m.must(m.unlink("f39"))
-	m.Forget(ids[39], 1000)
-	if m.files.open[ids[39]] != nil {
-		t.Error("the descriptor of what was forgotten is kept")
+	for _, i := range []int{38, 39} {
+		m.Forget(ids[i], 1000)
+		if m.files.open[ids[i]] != nil {
+			t.Errorf("the descriptor of f%d, which was forgotten, is kept", i)
+		}
 	}
+	m.holds(ids[38], "x8")
 }
 
 // What a mode forbids the owner it doesn't forbid who has the file open.

@@ -92,11 +92,13 @@ func (f *FS) Forget(id, count uint64) {
 		n := f.nodes[id]
 		gone := n != nil && n.unlinked()
 		f.mu.RUnlock()
-		if gone {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.reap(n)
+		if !gone {
+			f.files.forget(id)
+			return
 		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.reap(n)
 	}
 }
 
