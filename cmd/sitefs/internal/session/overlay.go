@@ -126,6 +126,8 @@ func (s *Session) check(ctx context.Context, u *upperDir, env *Environment, moun
 		return fmt.Errorf("%w: %q is a file: name a directory", ErrOverlay, u.path)
 	case !ok:
 		return fmt.Errorf("%w: %q has no inode number", ErrOverlay, u.path)
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%w: %q belongs to user %d, and this is user %d: choose a directory of your own", ErrOverlay, u.path, st.Uid, os.Geteuid())
 	}
 	u.stands = fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 	d, err := upper.OpenReadOnly(u.path)

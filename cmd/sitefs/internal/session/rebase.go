@@ -100,7 +100,7 @@ func (s *Session) checkTrees(d *upper.Dir, t *tree.Tree, rebase bool) error {
 	}
 	same := bytes.Equal(old.Meta(), t.Meta())
 	if same || rebase {
-		return s.checkChanged(d, old, t)
+		return checkChanged(d, old, t)
 	}
 	differ, err := differences(old, t)
 	if err != nil {
@@ -126,10 +126,21 @@ const maxNamed = 5
 
 // checkChanged refuses a tree that has something else than the old one where the
 // overlay has changes.
-func (s *Session) checkChanged(d *upper.Dir, old, t *tree.Tree) error {
+func checkChanged(d *upper.Dir, old, t *tree.Tree) error {
 	changed, hidden, err := d.Changed()
 	if err != nil {
 		return err
+	}
+	if d.Base().Layout == LayoutSitePackages {
+		site, err := sitePackages(t)
+		if err != nil {
+			return err
+		}
+		for _, paths := range [][]string{changed, hidden} {
+			for i, p := range paths {
+				paths[i] = path.Join(site, p)
+			}
+		}
 	}
 	below, err := pathsBelow(hidden, old, t)
 	if err != nil {
