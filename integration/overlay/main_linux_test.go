@@ -196,7 +196,7 @@ var only = flag.String("only", "", "run the cases of TestPOSIX whose names begin
 // Every rule that ext4 keeps, an overlay keeps, over files from wherever.
 func TestPOSIX(t *testing.T) {
 	users(t, func(t *testing.T, uid int) {
-		o := newOverlay(t, uid, spec("cases", posix.LowerFiles()))
+		o := newOverlay(t, uid, spec("cases", posix.LowerFiles(posix.Cases())))
 		o.mount(t)
 		p := posix.Place{
 			Dir: filepath.Join(o.venv, "made"), UID: uid, GID: uid, LowerDir: filepath.Join(o.site, "cases"), Outside: o.Dir,

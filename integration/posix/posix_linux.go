@@ -110,10 +110,10 @@ func (k Case) Folder(o Origin) string {
 // before is what Folder is called until it is renamed.
 func before(folder string) string { return folder + ".before" }
 
-// LowerFiles returns what a LowerDir has to hold for all cases.
-func LowerFiles() map[string]string {
+// LowerFiles returns what a LowerDir has to hold for some cases.
+func LowerFiles(cases []Case) map[string]string {
 	files := make(map[string]string)
-	for _, k := range Cases() {
+	for _, k := range cases {
 		for _, o := range Origins() {
 			if k.New || o == Made {
 				continue

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -90,6 +89,17 @@ func TestNames(t *testing.T) {
 // before it was copied up with the old content.
 func TestOverlayfs(t *testing.T) {
 	sandbox.NeedRoot(t, "to mount overlayfs")
+	failing := map[string]bool{
+		"rename/a folder": true, "rename/a folder to and fro": true, "rename/EXCHANGE of folders": true, "mmap/read only sees later writes": true,
+		"rename/a file": false, "mmap/shared and writable": false, "unlinked/is read and written": false,
+	}
+	cases := slices.DeleteFunc(Cases(), func(k Case) bool {
+		_, ok := failing[k.Name]
+		return !ok
+	})
+	if len(cases) != len(failing) {
+		t.Fatalf("%d cases have the names of %d", len(cases), len(failing))
+	}
 	p := newPlace(t, 0)
 	lower, upper, work, merged := p.Dir+"/lower", p.Dir+"/upper", p.Dir+"/work", p.Dir+"/merged"
 	for _, d := range []string{lower, upper, work, merged} {
@@ -97,7 +107,7 @@ func TestOverlayfs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := writeFiles(lower, LowerFiles()); err != nil {
+	if err := writeFiles(lower, LowerFiles(cases)); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Mount("overlay", merged, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, work)); err != nil {
@@ -112,27 +122,11 @@ func TestOverlayfs(t *testing.T) {
 	if err := os.Mkdir(p.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	failed := map[Origin][]string{}
-	for _, o := range []Origin{Made, Lower} {
-		for _, k := range Cases() {
-			if !p.For(k, o) {
-				continue
+	for _, k := range cases {
+		for o, want := range map[Origin]bool{Made: false, Lower: failing[k.Name]} {
+			if said := p.Try(k, o); len(said) > 0 != want {
+				t.Errorf("%s, %s: fails: %v, want %v: %q", k.Name, o, len(said) > 0, want, said)
 			}
-			if said := p.Try(k, o); len(said) > 0 {
-				failed[o] = append(failed[o], k.Name)
-				t.Logf("%s, %s: %s", k.Name, o, strings.Join(said, "; "))
-			}
-		}
-	}
-	for _, name := range []string{
-		"rename/a folder", "rename/a folder to and fro", "rename/EXCHANGE of folders",
-		"mmap/read only sees later writes",
-	} {
-		if !slices.Contains(failed[Lower], name) {
-			t.Errorf("%q doesn't fail on files of a lower layer", name)
-		}
-		if slices.Contains(failed[Made], name) {
-			t.Errorf("%q fails on files that were just made", name)
 		}
 	}
 }
