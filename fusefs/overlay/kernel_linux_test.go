@@ -22,6 +22,9 @@ func (k *kernel) Entry(parent uint64, name string) error {
 
 func (k *kernel) Inode(node uint64) error { return syscall.Errno(k.InodeNotify(node, 0, 0)) }
 
+// Known can't be asked of go-fuse's server: no test here takes over.
+func (k *kernel) Known(uint64) (bool, error) { return true, nil }
+
 // mount mounts m as fusefs/mount does. Only other processes may touch it: this one
 // could wait for itself.
 func (m *machine) mount() (dir string) {

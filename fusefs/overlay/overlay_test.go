@@ -61,9 +61,10 @@ func (pycs) Used(tree.ID, int) {}
 
 // told keeps what a kernel would be told.
 type told struct {
-	mu   sync.Mutex
-	list []string
-	more sync.Cond
+	mu        sync.Mutex
+	list      []string
+	more      sync.Cond
+	forgotten map[uint64]bool
 }
 
 func (n *told) add(s string) error {
@@ -78,6 +79,25 @@ func (n *told) Entry(parent uint64, name string) error {
 	return n.add(fmt.Sprintf("%x/%s", parent, name))
 }
 func (n *told) Inode(node uint64) error { return n.add(fmt.Sprintf("%x", node)) }
+
+// Known answers that the kernel knows a node but those that it was said to have
+// forgotten.
+func (n *told) Known(node uint64) (bool, error) {
+	err := n.add(fmt.Sprintf("%x?", node))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.forgotten[node], err
+}
+
+// forget has the kernel have forgotten a node.
+func (n *told) forget(node uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.forgotten == nil {
+		n.forgotten = make(map[uint64]bool)
+	}
+	n.forgotten[node] = true
+}
 
 // await waits until the kernel was told.
 func (n *told) await(want string) {
