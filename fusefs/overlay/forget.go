@@ -10,7 +10,8 @@ import (
 // the FORGET that takes the count to 0 is when an unlinked file goes.
 //
 // Of what a process before this one gave out, the counts died with it. Only nodes
-// that were made since are counted then; the others stay until the kernel is gone.
+// that were made since are counted then; of the others the kernel is asked, whenever
+// it has forgotten them once, whether it knows them still.
 type lookups struct {
 	all    bool // every node is counted
 	shards [lookupShards]struct {
@@ -47,25 +48,26 @@ func (l *lookups) begin(id uint64) {
 	s.counts[id] += 0
 }
 
-// forget takes n off, and reports whether nothing is left. Where not every node is
-// counted the 0 stays: to be without a count means not to be known there.
-func (l *lookups) forget(id, n uint64) bool {
+// forget takes n off, and reports whether nothing is left, and whether the node is
+// counted at all. Where not every node is, the 0 stays: to be without a count means not
+// to be known there.
+func (l *lookups) forget(id, n uint64) (gone, counted bool) {
 	s := &l.shards[id%lookupShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, ok := s.counts[id]
 	if !ok {
-		return false
+		return false, l.all
 	}
 	if c > n {
 		s.counts[id] = c - n
-		return false
+		return false, true
 	}
 	s.counts[id] = 0
 	if l.all {
 		delete(s.counts, id)
 	}
-	return true
+	return true, true
 }
 
 // end has a node that is no more counted no longer.
@@ -87,17 +89,47 @@ func (l *lookups) known(id uint64) bool {
 
 // Forget takes RELEASE's place: what has no name goes with the last use.
 func (f *FS) Forget(id, count uint64) {
-	if f.seen.forget(id, count) {
-		f.mu.RLock()
-		n := f.nodes[id]
-		gone := n != nil && n.unlinked()
-		f.mu.RUnlock()
-		if !gone {
-			f.files.forget(id)
-			return
+	gone, counted := f.seen.forget(id, count)
+	if counted && !gone {
+		return
+	}
+	f.mu.RLock()
+	n := f.nodes[id]
+	unlinked := n != nil && n.unlinked()
+	f.mu.RUnlock()
+	switch {
+	case !counted:
+		if unlinked {
+			f.notify.ask(id)
 		}
+	case !unlinked:
+		f.files.forget(id)
+	default:
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		f.reap(n)
+	}
+}
+
+// askForOrphans asks which of the nodes that were unlinked before this process began
+// the kernel has forgotten: nobody may have heard of it.
+func (f *FS) askForOrphans() {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	for id, n := range f.nodes {
+		if n.unlinked() && n.real {
+			f.notify.ask(id)
+		}
+	}
+}
+
+// forgotten removes an unlinked node that the kernel says it doesn't know. Without a
+// name it will never hear of it again.
+func (f *FS) forgotten(id uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := f.nodes[id]; n != nil && n.unlinked() {
+		f.seen.begin(id)
 		f.reap(n)
 	}
 }

@@ -122,16 +122,18 @@ func (f *FS) tellListing(dir *node) {
 }
 
 // A notice is what the kernel is told to ask for again: a name in a directory, or
-// with none the node itself.
+// with none the node itself. Or it is asked whether it knows the node.
 type notice struct {
 	node uint64
 	name string
+	ask  bool
 }
 
 // notices tells the kernel, from a goroutine of its own: it may wait for a request
 // that a mutation keeps waiting.
 type notices struct {
-	to Notifier // nil: there is no kernel
+	to        Notifier          // nil: there is no kernel
+	forgotten func(node uint64) // called with what it was asked for and doesn't know
 
 	mu      sync.Mutex
 	wake    sync.Cond
@@ -151,9 +153,14 @@ func (q *notices) start(to Notifier) {
 func (q *notices) run() {
 	for n, ok := q.next(); ok; n, ok = q.next() {
 		// An error says that the kernel has nothing to forget, or is gone.
-		if n.name == "" {
+		switch {
+		case n.ask:
+			if known, err := q.to.Known(n.node); err == nil && !known {
+				q.forgotten(n.node)
+			}
+		case n.name == "":
 			_ = q.to.Inode(n.node)
-		} else {
+		default:
 			_ = q.to.Entry(n.node, n.name)
 		}
 	}
@@ -174,8 +181,9 @@ func (q *notices) next() (notice, bool) {
 	return n, true
 }
 
-func (q *notices) entry(dir uint64, name string) { q.put(notice{dir, name}) }
-func (q *notices) inode(node uint64)             { q.put(notice{node, ""}) }
+func (q *notices) entry(dir uint64, name string) { q.put(notice{node: dir, name: name}) }
+func (q *notices) inode(node uint64)             { q.put(notice{node: node}) }
+func (q *notices) ask(node uint64)               { q.put(notice{node: node, ask: true}) }
 
 func (q *notices) put(n notice) {
 	if q.to == nil {

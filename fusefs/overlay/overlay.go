@@ -61,7 +61,7 @@ import (
 	"github.com/sitefs/sitefs/fusefs/view"
 )
 
-// Notifier tells the kernel to forget what it keeps. Both are called from a
+// Notifier tells the kernel to forget what it keeps. All are called from a
 // goroutine that serves no request, since the kernel may wait for one meanwhile.
 type Notifier interface {
 	// Entry has the kernel ask again for a name in a directory.
@@ -70,6 +70,9 @@ type Notifier interface {
 	// Inode has the kernel ask again for a node's attributes, and its listing or
 	// content.
 	Inode(node uint64) error
+
+	// Known reports whether the kernel knows a node.
+	Known(node uint64) (bool, error)
 }
 
 // Options says how an overlay is served.
@@ -132,9 +135,11 @@ func New(lower *view.FS, dir *upper.Dir, o Options) (*FS, error) {
 	if err := f.load(); err != nil {
 		return nil, err
 	}
+	f.notify.forgotten = f.forgotten
 	f.notify.start(o.Notify)
 	if dir.Resumed() {
 		f.tellAgain()
+		f.askForOrphans()
 	}
 	return f, nil
 }
