@@ -83,7 +83,7 @@ func (c *commitment) compile() (*manifest.Result, error) {
 		}
 	}
 	for _, change := range c.Changes {
-		if diff.IsBytecode(change.Path) || change.Kind == diff.Entered {
+		if addsBytecode(change) || change.Kind == diff.Entered {
 			continue
 		}
 		if err := c.change(&layer, change); err != nil {
@@ -91,6 +91,12 @@ func (c *commitment) compile() (*manifest.Result, error) {
 		}
 	}
 	return manifest.CommitLayer(c.Layer.Tree, layer, time.Now())
+}
+
+// addsBytecode reports whether a change is of what every mount has by itself. Others
+// keep in __pycache__ what no mount can make again, as numba does.
+func addsBytecode(c diff.Change) bool {
+	return c.New != nil && diff.IsBytecode(c.Path) && (c.IsDir() || strings.HasSuffix(c.Path, ".pyc"))
 }
 
 // change adds a change to the layer.

@@ -30,8 +30,9 @@ var ErrUnchanged = errors.New("unchanged")
 // they have open; all of the overlay goes then, not some paths.
 func Discard(ctx context.Context, st *store.Store, dir string, paths []string, force, dry bool) ([]diff.Change, error) {
 	if !dry && len(paths) > 0 {
-		// What is refused is refused before anything happens to the mount.
-		if _, err := Discard(ctx, st, dir, paths, force, true); err != nil {
+		// What is refused is refused before anything happens to the mount. What its
+		// modes shut is seen only when nobody has it.
+		if _, err := Discard(ctx, st, dir, paths, force, true); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
 	}

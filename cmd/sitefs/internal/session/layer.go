@@ -65,6 +65,9 @@ func OpenLayer(ctx context.Context, st *store.Store, dir string) (*Layer, error)
 		return nil, fmt.Errorf("%w: %w", ErrOverlay, err)
 	}
 	l, err := newLayer(ctx, st, dir, u)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: its mode shuts you out too; chmod it where the overlay is mounted", err)
+	}
 	if err != nil {
 		return nil, errors.Join(err, u.Close())
 	}

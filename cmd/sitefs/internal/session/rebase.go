@@ -235,10 +235,25 @@ func differences(old, t *tree.Tree) (string, error) {
 			list = append(list, w.Name+" "+w.Version+" is new")
 		}
 	}
+	if was.Commit != nil {
+		list = append([]string{"it has nothing of what was committed" + named(was.Commit.Installed)}, list...)
+	}
 	if len(list) == 0 {
 		return "its options differ, not its packages", nil
 	}
 	return someOf(list), nil
+}
+
+// named lists packages in brackets, if there are any.
+func named(list []manifest.Distribution) string {
+	if len(list) == 0 {
+		return ""
+	}
+	names := make([]string, len(list))
+	for i, d := range list {
+		names[i] = d.Name + " " + d.Version
+	}
+	return " (" + someOf(names) + ")"
 }
 
 func versions(t *tree.Tree) (*manifest.Manifest, error) { return manifest.Decode(t.Meta()) }
