@@ -41,6 +41,7 @@ type bench struct {
 	native  func() (string, error)   // all wheels, copied by uv into a plain venv without bytecode
 	// all wheels, linked by uv into a plain venv that has the bytecode of an import
 	imported func() (string, error)
+	overlays func() (*overlays, error)
 	sizes    map[int]sized // environments by their number of files
 
 	machines []*machine
@@ -121,6 +122,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	b.uvCache = sync.OnceValues(func() (string, error) { return b.fillUVCache(ctx, server) })
 	b.native = sync.OnceValues(func() (string, error) { return b.installNative(ctx) })
 	b.imported = sync.OnceValues(func() (string, error) { return b.firstImported(ctx) })
+	b.overlays = sync.OnceValues(func() (*overlays, error) { return b.newOverlays(ctx) })
 	return nil
 }
 

@@ -116,15 +116,20 @@ func messagesRow(what string, asked []map[string]int64) Row {
 		}
 	}
 	fewest := asked[slices.Index(others, slices.Min(others))]
-	var kinds []string
-	for _, kind := range slices.Sorted(maps.Keys(fewest)) {
-		kinds = append(kinds, fmt.Sprintf("%s %d", kind, fewest[kind]))
-	}
 	row := alone(what, messages, others)
 	row.Sitefs = slices.Min(others)
 	row.Goal = atMost(0)
-	row.Note = fmt.Sprintf("median %.0f, most %.0f; all of the fewest: %s", median(others), slices.Max(others), strings.Join(kinds, ", "))
+	row.Note = fmt.Sprintf("median %.0f, most %.0f; all of the fewest: %s", median(others), slices.Max(others), listKinds(fewest))
 	return row
+}
+
+// listKinds lists numbers of requests in one line.
+func listKinds(asked map[string]int64) string {
+	var kinds []string
+	for _, kind := range slices.Sorted(maps.Keys(asked)) {
+		kinds = append(kinds, fmt.Sprintf("%s %d", kind, asked[kind]))
+	}
+	return strings.Join(kinds, ", ")
 }
 
 // mapped are files that are held in the page cache.
