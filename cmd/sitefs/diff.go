@@ -10,8 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -205,12 +208,21 @@ func printChanges(out io.Writer, heading string, changes []diff.Change) {
 	}
 	fmt.Fprintf(out, "\n%s\n", heading)
 	for _, c := range changes {
-		p := c.Path
+		p := oneLine(c.Path)
 		if c.IsDir() {
 			p += "/"
 		}
 		fmt.Fprintf(out, "  %c %s\n", c.Kind, p)
 	}
+}
+
+// oneLine returns a path as one line that a terminal can be given: quoted as Go does
+// where it has bytes that do something else there, for any program can make such names.
+func oneLine(p string) string {
+	if strings.ContainsFunc(p, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		return strconv.Quote(p)
+	}
+	return p
 }
 
 // printCounts writes how many paths there are of each kind, and the bytes of those

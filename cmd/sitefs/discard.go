@@ -47,7 +47,7 @@ environment away from the processes in it and discards the whole overlay.`,
 			if dry || !quiet {
 				for _, change := range gone {
 					if change.Kind != diff.Entered {
-						fmt.Fprintf(c.OutOrStdout(), "%c %s\n", change.Kind, change.Path)
+						fmt.Fprintf(c.OutOrStdout(), "%c %s\n", change.Kind, oneLine(change.Path))
 					}
 				}
 			}
