@@ -13,18 +13,6 @@ import (
 	"github.com/sitefs/sitefs/fusefs/upper"
 )
 
-// kernel is told by the server that it mounts.
-type kernel struct{ *fuse.Server }
-
-func (k *kernel) Entry(parent uint64, name string) error {
-	return syscall.Errno(k.EntryNotify(parent, name))
-}
-
-func (k *kernel) Inode(node uint64) error { return syscall.Errno(k.InodeNotify(node, 0, 0)) }
-
-// Known can't be asked of go-fuse's server: no test here takes over.
-func (k *kernel) Known(uint64) (bool, error) { return true, nil }
-
 // mount mounts m as fusefs/mount does. Only other processes may touch it: this one
 // could wait for itself.
 func (m *machine) mount() (dir string) {
@@ -50,9 +38,9 @@ func (m *machine) mount() (dir string) {
 	if err := server.WaitMount(); err != nil {
 		m.t.Fatal(err)
 	}
-	m.FS.notify.stop()
-	m.FS.notify = notices{}
-	m.FS.notify.start(&kernel{server})
+	m.told.mu.Lock()
+	m.told.server = server
+	m.told.mu.Unlock()
 	m.t.Cleanup(func() {
 		if err := server.Unmount(); err != nil {
 			m.t.Error(err)
@@ -127,7 +115,7 @@ func TestKernelSeesOneLayer(t *testing.T) {
 // settle checks that the next mount shows what this one did.
 func (m *machine) settle(t *testing.T, dir, want string) {
 	t.Helper()
-	again := &machine{t: t, lower: m.lower, upper: filepath.Join(t.TempDir(), "copy"), told: m.told, at: m.at}
+	again := &machine{t: t, lower: m.lower, upper: filepath.Join(t.TempDir(), "copy"), told: newTold(), at: m.at}
 	sh(t, dir, "cp -a "+m.upper+" "+again.upper)
 	var err error
 	if again.lock, err = upper.Lock(again.upper); err != nil {

@@ -295,8 +295,9 @@ func TestOrphanOutlivesTakeoverOnly(t *testing.T) {
 		t.Errorf("%d links", a.Nlink)
 	}
 	m.Forget(id, 1)
+	m.told.await(fmt.Sprintf("%x?", id))
 	if len(m.orphans()) != 1 {
-		t.Error("removed by a count that can't be known")
+		t.Error("removed while the kernel knows it")
 	}
 	later := m.must1(m.create("lib/later"))
 	m.must(m.unlink("lib/later"))
@@ -324,6 +325,33 @@ func TestUnlinkedAfterTakeover(t *testing.T) {
 	}
 	if m.must1(m.create("lib/again")) == 0 || len(m.seen.shards[id%lookupShards].counts) > 1 {
 		t.Error("what is gone is still counted")
+	}
+}
+
+// TestOrphanForgotten: what there was before a takeover goes when the kernel says that
+// it doesn't know it any more, whether that was heard of or not.
+func TestOrphanForgotten(t *testing.T) {
+	for _, heard := range []bool{true, false} {
+		t.Run(fmt.Sprintf("heard of %t", heard), func(t *testing.T) {
+			m := newMachine(t)
+			id := m.must1(m.create("lib/new"))
+			if !heard {
+				m.must(m.unlink("lib/new"))
+				m.told.forget(id)
+			}
+			m.takeover()
+			if heard {
+				m.must(m.unlink("lib/new"))
+				m.told.forget(id)
+				m.Forget(id, 1)
+			}
+			m.told.await(fmt.Sprintf("%x?", id))
+			m.notify.inode(1) // told after what follows the answer
+			m.told.await("1")
+			if len(m.orphans()) != 0 {
+				t.Errorf("still there: %v", m.orphans())
+			}
+		})
 	}
 }
 

@@ -59,34 +59,57 @@ func (p pycs) Open(tree.Attr, int, uint16) (int, int64, error) {
 
 func (pycs) Used(tree.ID, int) {}
 
-// told keeps what a kernel would be told.
+// told keeps what a kernel is told, and tells it if there is one.
 type told struct {
 	mu        sync.Mutex
+	server    *fuse.Server // nil: there is none
 	list      []string
 	more      sync.Cond
 	forgotten map[uint64]bool
 }
 
-func (n *told) add(s string) error {
+func newTold() *told {
+	n := &told{}
+	n.more.L = &n.mu
+	return n
+}
+
+func (n *told) add(s string) *fuse.Server {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.list = append(n.list, s)
 	n.more.Broadcast()
-	return nil
+	return n.server
 }
 
 func (n *told) Entry(parent uint64, name string) error {
-	return n.add(fmt.Sprintf("%x/%s", parent, name))
+	if server := n.add(fmt.Sprintf("%x/%s", parent, name)); server != nil {
+		return notified(server.EntryNotify(parent, name))
+	}
+	return nil
 }
-func (n *told) Inode(node uint64) error { return n.add(fmt.Sprintf("%x", node)) }
+
+func (n *told) Inode(node uint64) error {
+	if server := n.add(fmt.Sprintf("%x", node)); server != nil {
+		return notified(server.InodeNotify(node, 0, 0))
+	}
+	return nil
+}
+
+func notified(s fuse.Status) error {
+	if s == fuse.OK {
+		return nil
+	}
+	return syscall.Errno(s)
+}
 
 // Known answers that the kernel knows a node but those that it was said to have
 // forgotten.
 func (n *told) Known(node uint64) (bool, error) {
-	err := n.add(fmt.Sprintf("%x?", node))
+	n.add(fmt.Sprintf("%x?", node))
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return !n.forgotten[node], err
+	return !n.forgotten[node], nil
 }
 
 // forget has the kernel have forgotten a node.
@@ -168,8 +191,7 @@ func serve(t testing.TB, b *tree.Builder, store blobs) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, upper: t.TempDir(), told: &told{}, at: func(string) {}}
-	m.told.more.L = &m.told.mu
+	m := &machine{t: t, upper: t.TempDir(), told: newTold(), at: func(string) {}}
 	code := pycs{t.TempDir()}
 	if err := os.WriteFile(filepath.Join(code.dir, "pyc"), []byte(pyc), 0o600); err != nil {
 		t.Fatal(err)
