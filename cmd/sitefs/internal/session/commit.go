@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -147,7 +148,7 @@ func (c *commitment) noteMode(d diff.Change, want uint32) {
 const maxInline = 16 << 20
 
 // content fills in where a file's bytes are. Scripts and RECORD files, which name
-// places, are in the tree itself.
+// places, are in the tree itself; programs in bin are not, they are large.
 func (c *commitment) content(m *manifest.Change, n *diff.Node) error {
 	if d, ok := n.Blob(); ok {
 		m.Kind, m.Size, m.Digest = tree.File, n.Size, d
@@ -157,14 +158,18 @@ func (c *commitment) content(m *manifest.Change, n *diff.Node) error {
 	if err != nil {
 		return err
 	}
-	script := m.Exec && path.Dir(m.Path) == "bin"
-	record := path.Base(m.Path) == "RECORD" && strings.HasSuffix(path.Dir(m.Path), ".dist-info")
-	if (script || record) && n.Size <= maxInline {
+	content := bufio.NewReader(r)
+	named := path.Base(m.Path) == "RECORD" && strings.HasSuffix(path.Dir(m.Path), ".dist-info")
+	if m.Exec && path.Dir(m.Path) == "bin" {
+		head, _ := content.Peek(2) // an error comes again
+		named = string(head) == "#!"
+	}
+	if named && n.Size <= maxInline {
 		m.Kind = tree.Inline
-		m.Content, err = io.ReadAll(io.LimitReader(r, maxInline))
+		m.Content, err = io.ReadAll(io.LimitReader(content, maxInline))
 	} else {
 		m.Kind = tree.File
-		m.Digest, m.Size, err = c.add(r)
+		m.Digest, m.Size, err = c.add(content)
 	}
 	if err != nil {
 		err = fmt.Errorf("commit %q: %w", m.Path, err)
