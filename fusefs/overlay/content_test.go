@@ -322,8 +322,9 @@ func TestPartialWrite(t *testing.T) {
 	m.holds(id, "abc")
 }
 
-// Readers and writers of one file, while it is copied up, renamed and unlinked, see whole
-// writes.
+// Readers and writers of one file, while it is copied up, renamed and unlinked, see
+// what was there and what is written. Not whole writes: ext4 doesn't keep a reader from a
+// page that is being written, which is for the kernel in front to do.
 func TestContentWhileNamesChange(t *testing.T) {
 	m, id, content := sparse(t)
 	m.unique = 1 << 20
@@ -339,8 +340,8 @@ func TestContentWhileNamesChange(t *testing.T) {
 					return
 				}
 				b, _ := r.Bytes(buf)
-				if !bytes.Equal(b, bytes.Repeat(b[:1], 4096)) {
-					t.Error("a write was seen in part")
+				if rest := bytes.Trim(b, content[:1]+"AB"); len(b) != 4096 || len(rest) > 0 {
+					t.Errorf("%d bytes, with %q among them", len(b), rest)
 				}
 				r.Done()
 			}
