@@ -206,6 +206,9 @@ func release(ctx context.Context, dir string, force bool) error {
 			continue
 		}
 		err := Unmount(ctx, m.Dir, force || m.State == mount.StateDead)
+		if errors.Is(err, mount.ErrBusy) {
+			return fmt.Errorf("%w; or discard all of the overlay with --force", err)
+		}
 		if err != nil && !errors.Is(err, mount.ErrNotMounted) {
 			return err
 		}
