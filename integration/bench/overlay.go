@@ -126,8 +126,8 @@ func overlayFiles(ctx context.Context, b *bench) (rows []Row, err error) {
 	if err := writeSmall(archive); err != nil {
 		return nil, err
 	}
-	checkout, err := output(exec.CommandContext(ctx, "git", "rev-parse", "--show-toplevel"))
-	if err != nil {
+	repository := b.path("overlay-repository")
+	if err := b.copyRepository(ctx, repository); err != nil {
 		return nil, err
 	}
 	venvs, err := o.openAll(ctx, "files")
@@ -148,7 +148,7 @@ func overlayFiles(ctx context.Context, b *bench) (rows []Row, err error) {
 			return run("find", at(venv, "small", round), "-size", "+1000M")
 		}},
 		act{what: "overlay: git clone of this repository", do: func(venv string, round int) (float64, error) {
-			return run("git", "clone", "--quiet", "file://"+checkout, at(venv, "clone", round))
+			return run("git", "clone", "--quiet", "file://"+repository, at(venv, "clone", round))
 		}},
 		act{what: "overlay: write of 1 GiB", do: func(venv string, round int) (float64, error) {
 			return run("dd", "status=none", "if=/dev/zero", "of="+at(venv, "big", round), "bs=1M", fmt.Sprint("count=", bigMB))
@@ -301,6 +301,25 @@ func pinned(wheels []wheelhouse.Wheel) []string {
 func (b *bench) pip(ctx context.Context, venv string, args ...string) *exec.Cmd {
 	args = append([]string{"-m", "pip", "--disable-pip-version-check"}, args...)
 	return b.command(ctx, filepath.Join(venv, "bin", "python"), []string{"PIP_ROOT_USER_ACTION=ignore", "PIP_CONFIG_FILE=" + os.DevNull}, args...)
+}
+
+// copyRepository makes a repository that is like this one but for the files that
+// have a whiteout's name: no overlay can make those.
+func (b *bench) copyRepository(ctx context.Context, dir string) error {
+	checkout, err := output(exec.CommandContext(ctx, "git", "rev-parse", "--show-toplevel"))
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"clone", "--quiet", "file://" + checkout, dir},
+		{"-C", dir, "rm", "--quiet", "--", "*/.wh.*"},
+		{"-C", dir, "-c", "user.name=bench", "-c", "user.email=bench@example.com", "commit", "--quiet", "-m", "without whiteouts"},
+	} {
+		if _, err := timed(b.command(ctx, "git", nil, args...)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeSmall writes an archive of small files, 100 to a directory.
