@@ -21,7 +21,7 @@ import (
 )
 
 // every thins the crash tests out: each kill takes its time.
-var every = flag.Int("every", 4, "interrupt in front of each `N`-th system call only; 1 is the long form")
+var every = flag.Int("every", 8, "interrupt in front of each `N`-th system call only; 1 is the long form")
 
 // mutations are the ops that are interrupted, each in a folder as start says.
 var mutations = []op{
