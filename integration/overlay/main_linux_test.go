@@ -7,7 +7,6 @@
 package overlay
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
@@ -18,7 +17,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sitefs/sitefs/fusefs/mount"
 	"github.com/sitefs/sitefs/integration/posix"
 	"github.com/sitefs/sitefs/integration/sandbox"
 	"github.com/sitefs/sitefs/integration/wheelhouse"
@@ -104,15 +102,6 @@ func (o *overlay) remount(t *testing.T) {
 	t.Helper()
 	o.umount(t)
 	o.mount(t)
-}
-
-func (o *overlay) status(t *testing.T) mount.Status {
-	t.Helper()
-	var s mount.Status
-	if err := json.Unmarshal([]byte(o.Must(t, "sitefs", "status", "--json", o.venv)), &s); err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 // killWorker kills what serves the mount, which gets another.

@@ -106,7 +106,10 @@ var kinds = map[string]struct {
 	"rename without replacing": {3, func(w *world, o op) (string, error) { return "", w.rename(o, unix.RENAME_NOREPLACE) }},
 	"exchange":                 {6, func(w *world, o op) (string, error) { return "", w.rename(o, unix.RENAME_EXCHANGE) }},
 	"chmod": {4, func(w *world, o op) (string, error) {
-		st := w.stat(o.A)
+		var st unix.Stat_t // of what a symlink leads to; whose folders stay open
+		if err := unix.Stat(w.path(o.A), &st); err != nil {
+			return "", err
+		}
 		modes := []uint32{0o644, 0o600, 0o444, 0o755}
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			modes = []uint32{0o755, 0o700, 0o750, 0o1755}
