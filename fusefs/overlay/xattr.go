@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -114,17 +115,25 @@ func give(dest, value []byte) (uint32, fuse.Status) {
 	return uint32(copy(dest, value)), fuse.OK
 }
 
-// SetXAttr sets an extended attribute. Asked again after a death it finds its own
-// and changes nothing.
+// SetXAttr sets an extended attribute. Asked again after a death it may find its own:
+// what it was to create is there then with that very value.
 func (f *FS) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, data []byte) fuse.Status {
 	flags := int(in.Flags)
-	if in.Unique&resent != 0 {
-		flags = 0
+	again := in.Unique&resent != 0
+	set := func(at string) error {
+		err := f.dir.Setxattr(at, name, data, flags)
+		if again && errors.Is(err, syscall.EEXIST) {
+			if have, e := f.dir.Getxattr(at, name); e == nil && bytes.Equal(have, data) {
+				return nil
+			}
+		}
+		return err
 	}
-	set := func(at string) error { return f.dir.Setxattr(at, name, data, flags) }
 	return f.changeXattr(in.NodeId, name, set, func(r *upper.Record) error {
-		_, has := r.Xattrs[name]
+		have, has := r.Xattrs[name]
 		switch {
+		case again && has && bytes.Equal(have, data):
+			return nil
 		case has && flags&unix.XATTR_CREATE != 0:
 			return syscall.EEXIST
 		case !has && flags&unix.XATTR_REPLACE != 0:

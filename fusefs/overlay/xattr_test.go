@@ -35,6 +35,13 @@ func TestExtendedAttributes(t *testing.T) {
 			if s := m.SetXAttr(nil, &in, "user.a", []byte("1")); s != fuse.OK {
 				t.Errorf("asked again: %v", s)
 			}
+			if s := m.SetXAttr(nil, &in, "user.a", []byte("2")); syscall.Errno(s) != syscall.EEXIST {
+				t.Errorf("asked again to create what another has: %v", s)
+			}
+			in.Flags = unix.XATTR_REPLACE
+			if s := m.SetXAttr(nil, &in, "user.c", []byte("1")); s != fuse.ENODATA {
+				t.Errorf("asked again to replace what is absent: %v", s)
+			}
 			m.must(m.setxattr(id, "user.b", "", 0))
 			h := m.header(id)
 			buf := make([]byte, 64)
