@@ -244,6 +244,20 @@ func TestWritingClearsSetID(t *testing.T) {
 			_, e := m.set(id, fuse.FATTR_SIZE|fuse.FATTR_KILL_SUIDGID, func(*fuse.SetAttrIn) {})
 			return e
 		},
+		"fallocate": func(id uint64) syscall.Errno {
+			in := fuse.FallocateIn{InHeader: m.header(id), Length: 1}
+			in.Uid = 1000 // of root it is not known whether it may keep them
+			return syscall.Errno(m.Fallocate(nil, &in))
+		},
+		"copy": func(id uint64) syscall.Errno {
+			from := m.must1(m.create("from"))
+			m.must(m.write(from, 0, "x"))
+			in := fuse.CopyFileRangeIn{InHeader: m.header(from), NodeIdOut: id, Len: 1}
+			in.Uid = 1000
+			_, s := m.CopyFileRange(nil, &in)
+			m.must(m.unlink("from"))
+			return syscall.Errno(s)
+		},
 	} {
 		for _, path := range []string{"lib/site/other/c.txt", "new"} {
 			if path == "new" {
@@ -254,6 +268,9 @@ func TestWritingClearsSetID(t *testing.T) {
 			m.must(kill(id))
 			if a := m.stat(id); a.Mode != syscall.S_IFREG|0o755 {
 				t.Errorf("%s of %s: mode %o", name, path, a.Mode)
+			}
+			if path == "new" { // what is copied up by a truncation has its mode in the answer
+				m.told.await(fmt.Sprintf("%x", id))
 			}
 			m.must(m.chmod(id, 0o2644)) // no group that executes: a mandatory lock's
 			m.must(kill(id))

@@ -30,6 +30,9 @@ func (f *FS) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 		return f.errno("opening a file to reserve space", err)
 	}
 	defer f.files.release(o)
+	if err := f.killPrivilegesFor(&in.InHeader, n, o.fd); err != nil {
+		return f.errno("clearing set-id bits", err)
+	}
 	defer f.waiting()()
 	err = f.files.call("fallocate", func() error {
 		return fallocate(o.fd, in.Mode, int64(in.Offset), int64(in.Length))
@@ -38,6 +41,15 @@ func (f *FS) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 		return f.errno("reserving space", err)
 	}
 	return fuse.OK
+}
+
+// killPrivilegesFor is killPrivileges for a request that doesn't say whether its
+// caller may keep the bits: root may.
+func (f *FS) killPrivilegesFor(h *fuse.InHeader, n *node, fd int) error {
+	if h.Uid == 0 {
+		return nil
+	}
+	return f.killPrivileges(n, fd)
 }
 
 // Lseek finds data and holes; other seeking the kernel does by itself. What the lower
@@ -120,6 +132,9 @@ func (f *FS) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32,
 		return 0, f.errno("opening a file to copy to", err)
 	}
 	defer f.files.release(to)
+	if err := f.killPrivilegesFor(&in.InHeader, n, to.fd); err != nil {
+		return 0, f.errno("clearing set-id bits", err)
+	}
 	defer f.waiting()()
 	done, err := f.files.copySome(to.fd, int64(in.OffOut), from.fd, int64(in.OffIn), int64(size))
 	switch {

@@ -52,7 +52,7 @@ func (f *FS) Writev(_ <-chan struct{}, in *fuse.WriteIn, data [][]byte) (uint32,
 	}
 	defer f.files.release(o)
 	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
-		if err := f.killPrivileges(o.fd); err != nil {
+		if err := f.killPrivileges(n, o.fd); err != nil {
 			return 0, f.errno("clearing set-id bits", err)
 		}
 	}
@@ -75,20 +75,22 @@ func (f *FS) Writev(_ <-chan struct{}, in *fuse.WriteIn, data [][]byte) (uint32,
 func (f *FS) privileged() bool { return f.self.Uid == 0 }
 
 // killPrivileges clears the set-user-ID bit of a file, and the set-group-ID bit
-// where the group may execute it (FUSE_HANDLE_KILLPRIV_V2). The kernel does it for
-// an ordinary user who writes, but not for root, who writes for others here.
-func (f *FS) killPrivileges(fd int) error {
-	if !f.privileged() {
-		return nil
-	}
+// where the group may execute it (FUSE_HANDLE_KILLPRIV_V2). DIR's file system does it
+// for an ordinary user who writes, but not for root, who writes for others here.
+func (f *FS) killPrivileges(n *node, fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
 	mode := uint32(st.Mode) & 0o7777
-	if killed := withoutPrivileges(mode); killed != mode {
-		return unix.Fchmod(fd, killed)
+	killed := withoutPrivileges(mode)
+	if killed == mode {
+		return nil
 	}
+	if err := unix.Fchmod(fd, killed); err != nil && f.privileged() {
+		return err
+	}
+	f.notify.inode(n.id) // writing leaves the mode that the kernel keeps as it was
 	return nil
 }
 
@@ -121,7 +123,7 @@ func (f *FS) truncate(n *node, size uint64, kill bool) fuse.Status {
 	}
 	defer f.files.release(o)
 	if kill {
-		if err := f.killPrivileges(o.fd); err != nil {
+		if err := f.killPrivileges(n, o.fd); err != nil {
 			return f.errno("clearing set-id bits", err)
 		}
 	}
