@@ -39,12 +39,14 @@ type Distribution struct {
 // A Commit says how a tree came out of another one.
 type Commit struct {
 	Base      digest.Digest  // the tree that it was
+	Name      string         `json:",omitempty"` // that its user gave it
 	Installed []Distribution `json:",omitempty"` // by others than sitefs, and there now
 	Removed   []Distribution `json:",omitempty"` // that Base had
 }
 
 // A Layer is what was changed in an environment.
 type Layer struct {
+	Name      string   // see [Commit]
 	Changes   []Change // any order; a path may be removed and be there anew
 	Installed []Distribution
 	Removed   []Distribution
@@ -91,7 +93,7 @@ func (m *Manifest) commit(base digest.Digest, l Layer) {
 		gone[d.Name] = true
 	}
 	m.Wheels = slices.DeleteFunc(m.Wheels, func(w Wheel) bool { return gone[w.Name] })
-	c := &Commit{Base: base, Removed: l.Removed, Installed: slices.Clone(l.Installed)}
+	c := &Commit{Base: base, Name: l.Name, Removed: l.Removed, Installed: slices.Clone(l.Installed)}
 	for _, d := range l.Installed {
 		gone[d.Name] = true // another version takes its place
 	}

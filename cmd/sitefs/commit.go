@@ -9,7 +9,8 @@ import (
 )
 
 func newCommit() *cobra.Command {
-	return &cobra.Command{
+	var name string
+	c := &cobra.Command{
 		Use:   "commit [VENV | OVERLAY]",
 		Short: "Make the changes of an overlay part of an environment in the store",
 		Long: `Puts the environment that VENV, .venv by default, shows with its overlay into the
@@ -22,7 +23,7 @@ new tree and is empty, unless more was changed meanwhile.`,
 		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withLayer(c, args, func(l *session.Layer) error {
-				r, err := l.Commit(c.Context())
+				r, err := l.Commit(c.Context(), name)
 				if err != nil {
 					return err
 				}
@@ -35,4 +36,6 @@ new tree and is empty, unless more was changed meanwhile.`,
 			})
 		},
 	}
+	c.Flags().StringVar(&name, "name", "", "the `NAME` that lists show, instead of the environment's")
+	return c
 }

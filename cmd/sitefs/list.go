@@ -89,6 +89,7 @@ func listEnvironments(ctx context.Context, out io.Writer, st *store.Store, asJSO
 		}
 		if m.Commit != nil {
 			row.Installed, row.Base = m.Commit.Installed, m.Commit.Base.String()
+			row.Name = cmp.Or(m.Commit.Name, row.Name)
 		}
 		rows = append(rows, row)
 	}

@@ -33,7 +33,8 @@ type Committed struct {
 // Commit puts the environment that an overlay makes into the store, as a tree, and
 // notes in the overlay that it did: mounted the next time, it lies over that tree and
 // is empty. Until then nothing changes. Bytecode, which every mount has, is left out.
-func (l *Layer) Commit(ctx context.Context) (*Committed, error) {
+// Name, if not empty, is what lists call the tree.
+func (l *Layer) Commit(ctx context.Context, name string) (*Committed, error) {
 	if l.upper.Base().Layout == LayoutSitePackages {
 		return nil, fmt.Errorf("the overlay %q has the site-packages directory of an environment alone, and a tree is a whole one: mount it with --layout venv to commit", l.Dir)
 	}
@@ -42,7 +43,7 @@ func (l *Layer) Commit(ctx context.Context) (*Committed, error) {
 		return nil, err
 	}
 	c := &commitment{Layer: l, add: func(r io.Reader) (digest.Digest, int64, error) { return files.Add(ctx, r) }}
-	r, err := c.compile()
+	r, err := c.compile(name)
 	if err != nil {
 		return nil, errors.Join(err, files.Close())
 	}
@@ -67,20 +68,20 @@ type commitment struct {
 	special, modes, xattrs []string // paths that lose something
 }
 
-// compile returns the tree of the environment.
-func (c *commitment) compile() (*manifest.Result, error) {
+// compile returns the tree of the environment, under a name.
+func (c *commitment) compile(name string) (*manifest.Result, error) {
 	s, err := c.Summary()
 	if err != nil {
 		return nil, err
 	}
-	layer := manifest.Layer{}
+	layer := manifest.Layer{Name: name}
 	for _, p := range s.Packages {
-		name := pyver.CanonicalName(p.Name)
+		project := pyver.CanonicalName(p.Name)
 		if p.Old != "" && p.Old != p.New {
-			layer.Removed = append(layer.Removed, manifest.Distribution{Name: name, Version: p.Old})
+			layer.Removed = append(layer.Removed, manifest.Distribution{Name: project, Version: p.Old})
 		}
 		if p.New != "" && p.Old != p.New {
-			layer.Installed = append(layer.Installed, manifest.Distribution{Name: name, Version: p.New})
+			layer.Installed = append(layer.Installed, manifest.Distribution{Name: project, Version: p.New})
 		}
 	}
 	for _, change := range c.Changes {
@@ -301,14 +302,34 @@ func emptied(ctx context.Context, st *store.Store, dir string, u *upper.Dir, as 
 	if err != nil {
 		return false, err
 	}
+	was, err := committedAs(st, as)
+	if err != nil {
+		return false, err
+	}
 	c := &commitment{Layer: l, add: hash}
-	r, err := c.compile()
+	r, err := c.compile(was.Name)
 	if err != nil || r.Digest != as {
 		return false, err
 	}
 	base := u.Base()
 	base.Tree = as.String()
 	return true, u.Reset(base)
+}
+
+// committedAs returns what a tree that was committed says of that.
+func committedAs(st *store.Store, d digest.Digest) (*manifest.Commit, error) {
+	t, err := st.OpenTree(d, "/")
+	if err != nil {
+		return nil, err
+	}
+	m, err := manifest.Decode(t.Meta())
+	if err == nil && m.Commit == nil {
+		err = fmt.Errorf("tree %s was never committed", d)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.Commit, nil
 }
 
 // hash returns the digest and the length of what r has.
