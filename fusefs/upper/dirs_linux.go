@@ -10,14 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDirs bounds the directories that are kept open, to be a small part of the
-// 1,024 descriptors that a process may have by default.
-const maxDirs = 128
+// The directories that are kept open are a small part of the descriptors that the
+// process may have: all of maxDirs where these are 1,024, as they are by default.
+const (
+	maxDirs  = 128
+	dirShare = 8
+)
+
+// dirLimit returns how many directories are kept open by a process that may have so
+// many descriptors.
+func dirLimit(descriptors uint64) int { return int(min(max(descriptors/dirShare, 1), maxDirs)) }
 
 // dirs keeps directories open by path, as places only (O_PATH): a system call
 // then walks one name. What a path leads to changes only by a move, which forgets it.
 type dirs struct {
 	root   int
+	limit  int // of open
 	mu     sync.Mutex
 	open   map[string]*dir
 	pinned map[string]*dir // of the side area: never forgotten
@@ -32,8 +40,13 @@ type dir struct {
 }
 
 func newDirs(root int) dirs {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		l.Cur = 0 // the least is slow, and right
+	}
 	return dirs{
 		root:   root,
+		limit:  dirLimit(l.Cur),
 		open:   make(map[string]*dir),
 		pinned: map[string]*dir{".": {fd: root, pinned: true}},
 	}
@@ -60,7 +73,7 @@ func (t *dirs) acquire(path string) (*dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(t.open) >= maxDirs {
+	if len(t.open) >= t.limit {
 		for other := range t.open { // any: maps are walked in no order
 			t.drop(other)
 			break
