@@ -126,8 +126,8 @@ func overlayFiles(ctx context.Context, b *bench) (rows []Row, err error) {
 	if err := writeSmall(archive); err != nil {
 		return nil, err
 	}
-	repository := b.path("overlay-repository")
-	if err := b.copyRepository(ctx, repository); err != nil {
+	repository, err := output(exec.CommandContext(ctx, "git", "rev-parse", "--show-toplevel"))
+	if err != nil {
 		return nil, err
 	}
 	venvs, err := o.openAll(ctx, "files")
@@ -301,25 +301,6 @@ func pinned(wheels []wheelhouse.Wheel) []string {
 func (b *bench) pip(ctx context.Context, venv string, args ...string) *exec.Cmd {
 	args = append([]string{"-m", "pip", "--disable-pip-version-check"}, args...)
 	return b.command(ctx, filepath.Join(venv, "bin", "python"), []string{"PIP_ROOT_USER_ACTION=ignore", "PIP_CONFIG_FILE=" + os.DevNull}, args...)
-}
-
-// copyRepository makes a repository that is like this one but for the files that
-// have a whiteout's name: no overlay can make those.
-func (b *bench) copyRepository(ctx context.Context, dir string) error {
-	checkout, err := output(exec.CommandContext(ctx, "git", "rev-parse", "--show-toplevel"))
-	if err != nil {
-		return err
-	}
-	for _, args := range [][]string{
-		{"clone", "--quiet", "file://" + checkout, dir},
-		{"-C", dir, "rm", "--quiet", "--", "*/.wh.*"},
-		{"-C", dir, "-c", "user.name=bench", "-c", "user.email=bench@example.com", "commit", "--quiet", "-m", "without whiteouts"},
-	} {
-		if _, err := timed(b.command(ctx, "git", nil, args...)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // writeSmall writes an archive of small files, 100 to a directory.
