@@ -22,6 +22,7 @@ import (
 	"github.com/sitefs/sitefs/cmd/sitefs/internal/session"
 	"github.com/sitefs/sitefs/fusefs/diff"
 	"github.com/sitefs/sitefs/manifest/pyver"
+	"github.com/sitefs/sitefs/store"
 )
 
 // diffing is what `sitefs diff` is told.
@@ -64,11 +65,7 @@ func withLayer(c *cobra.Command, args []string, f func(*session.Layer) error) er
 	if err != nil {
 		return err
 	}
-	dir, err := session.OverlayOf(c.Context(), name)
-	if err != nil {
-		return err
-	}
-	st, err := openStore(func(text string) { fmt.Fprintf(c.ErrOrStderr(), "sitefs: warning: %s\n", text) })
+	dir, st, err := overlayOf(c, name)
 	if err != nil {
 		return err
 	}
@@ -77,6 +74,16 @@ func withLayer(c *cobra.Command, args []string, f func(*session.Layer) error) er
 		return err
 	}
 	return errors.Join(f(l), l.Close())
+}
+
+// overlayOf returns the directory of the overlay that is named by it or by its mount,
+// and the store.
+func overlayOf(c *cobra.Command, name string) (dir string, st *store.Store, err error) {
+	if dir, err = session.OverlayOf(c.Context(), name); err != nil {
+		return "", nil, err
+	}
+	st, err = openStore(func(text string) { fmt.Fprintf(c.ErrOrStderr(), "sitefs: warning: %s\n", text) })
+	return dir, st, err
 }
 
 func (d *diffing) run(c *cobra.Command, l *session.Layer) error {

@@ -32,11 +32,7 @@ environment away from the processes in it and discards the whole overlay.`,
 			if err != nil {
 				return err
 			}
-			dir, err := session.OverlayOf(c.Context(), name)
-			if err != nil {
-				return err
-			}
-			st, err := openStore(func(text string) { fmt.Fprintf(c.ErrOrStderr(), "sitefs: warning: %s\n", text) })
+			dir, st, err := overlayOf(c, name)
 			if err != nil {
 				return err
 			}
